@@ -1,0 +1,107 @@
+// Command multiplexer is the CNI plugin: the wire, and nothing else. CNI 1.1
+// hands it a verb and arguments in the environment and a configuration on
+// standard input; it prints a result or an error as JSON.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/types/create"
+	cni "github.com/containernetworking/cni/pkg/version"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
+	"github.com/multiplexer-cni/multiplexer/pkg/multiplexer"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+var version = "dev" //nolint:gochecknoglobals // set by the linker
+
+func main() {
+	// A call lives for milliseconds: collecting garbage would cost more than
+	// it frees. The limit keeps a call with a huge input small all the same.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(12 << 20)
+	os.Exit(run())
+}
+
+func run() int {
+	if os.Getenv("CNI_COMMAND") == "VERSION" {
+		return printVersion()
+	}
+	if container := os.Getenv(delegate.NestedEnv); container != "" {
+		return fail(cni.Current(), types.NewError(types.ErrInvalidNetworkConfig,
+			"multiplexer was called by a delegate of its own, for container "+container+": one of that pod's networks leads back to multiplexer; correct the network's plugin", ""))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	self, err := os.Executable()
+	if err != nil {
+		return fail(cni.Current(), types.NewError(types.ErrInternal, "find the plugin's own executable: "+err.Error(), ""))
+	}
+	p := &multiplexer.Plugin{
+		Embedded: map[string]network.Embedded{}, Stdout: os.Stdout, Stderr: os.Stderr,
+		Self: self, BootIDPath: "/proc/sys/kernel/random/boot_id", Now: time.Now,
+	}
+	spoken := cni.Current()
+	bind := func(verb func(context.Context, *skel.CmdArgs) error) func(*skel.CmdArgs) error {
+		return func(args *skel.CmdArgs) error {
+			if v, err := create.DecodeVersion(args.StdinData); err == nil {
+				spoken = v
+			}
+			return verb(ctx, args)
+		}
+	}
+	if e := skel.PluginMainFuncsWithError(skel.CNIFuncs{
+		Add: bind(p.Add), Del: bind(p.Del), Check: bind(p.Check), GC: bind(p.GC), Status: bind(p.Status),
+	}, cni.All, "CNI plugin multiplexer "+version); e != nil {
+		return fail(spoken, e)
+	}
+	return 0
+}
+
+// printVersion answers VERSION, whatever the configuration looks like. The
+// version asked with is echoed (CNI 1.1 section 2, VERSION).
+func printVersion() int {
+	asked := cni.Current()
+	if stdin, err := io.ReadAll(os.Stdin); err == nil {
+		var in struct {
+			CNIVersion string `json:"cniVersion"`
+		}
+		if json.Unmarshal(stdin, &in) == nil && in.CNIVersion != "" {
+			asked = in.CNIVersion
+		}
+	}
+	return print(map[string]any{"cniVersion": asked, "supportedVersions": cni.All.SupportedVersions()}, 0)
+}
+
+// fail prints an error as CNI 1.1 section 5 has it; skel leaves cniVersion
+// out.
+func fail(cniVersion string, e *types.Error) int {
+	out := map[string]any{"cniVersion": cniVersion, "code": e.Code, "msg": e.Msg}
+	if e.Details != "" {
+		out["details"] = e.Details
+	}
+	return print(out, 1)
+}
+
+func print(out map[string]any, exitCode int) int {
+	raw, err := json.MarshalIndent(out, "", "    ")
+	if err == nil {
+		_, err = fmt.Fprintf(os.Stdout, "%s\n", raw)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "multiplexer: print the answer:", err)
+		return 1
+	}
+	return exitCode
+}

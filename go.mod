@@ -1,0 +1,12 @@
+module github.com/multiplexer-cni/multiplexer
+
+go 1.26.0
+
+require (
+	github.com/containernetworking/cni v1.3.0
+	github.com/vishvananda/netlink v1.3.1
+	github.com/vishvananda/netns v0.0.5
+	golang.org/x/sys v0.47.0
+)
+
+require github.com/google/go-cmp v0.7.0 // indirect

@@ -1,0 +1,138 @@
+package delegate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+const (
+	maxOutput = 4 << 20 // bytes of a delegate's standard output
+	maxStderr = 4 << 10 // bytes of its standard error that an error repeats
+	// pipeDelay is how long the pipes of an ended delegate are read on, should
+	// a daemon that it left behind hold them open.
+	pipeDelay = 500 * time.Millisecond
+	// busyFor is how long an executable that is being replaced is waited for.
+	busyFor = 10 * time.Second
+)
+
+// runProcess runs one executable. When ctx ends first, the process is killed
+// with its whole group.
+func (r *Runner) runProcess(ctx context.Context, path string, stdin []byte, environ []string, guard *os.File) ([]byte, error) {
+	giveUp := time.Now().Add(busyFor)
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		out, err := r.runOnce(ctx, path, stdin, environ, guard)
+		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(giveUp) {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (r *Runner) runOnce(ctx context.Context, path string, stdin []byte, environ []string, guard *os.File) ([]byte, error) {
+	var stdout, stderr limited
+	stdout.most, stderr.most = maxOutput, maxStderr
+	cmd := exec.CommandContext(ctx, path)
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), &stdout, io.MultiWriter(&stderr, r.Stderr)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = pipeDelay
+	if guard != nil {
+		cmd.ExtraFiles = []*os.File{guard}
+	}
+	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well, and left a daemon with our pipe behind
+	}
+	switch {
+	case err == nil && stdout.over:
+		return nil, network.Malformed.Errorf("printed more than %d bytes", maxOutput)
+	case err == nil:
+		return stdout.Bytes(), nil
+	case ctx.Err() != nil:
+		return nil, network.Again.Errorf("ran out of time and was killed with its process group (\"timeout\" in multiplexer's configuration)%s", said(&stderr))
+	case cmd.ProcessState == nil:
+		return nil, network.IO.Errorf("start %s: %w", path, err)
+	}
+	return nil, failure(err, &stdout, &stderr)
+}
+
+// failure reads what a failed plugin printed: a CNI error, which is returned
+// as it is, or anything else, of which the error tells.
+func failure(err error, stdout, stderr *limited) error {
+	var e types.Error
+	if json.Unmarshal(stdout.Bytes(), &e) == nil && (e.Code != 0 || e.Msg != "") {
+		if e.Code == 0 {
+			e.Code = types.ErrInternal
+		}
+		return &e
+	}
+	printed := "nothing"
+	if stdout.Len() > 0 {
+		printed = fmt.Sprintf("%q, which is no CNI error", short(stdout.String()))
+	}
+	return fmt.Errorf("failed (%w) and printed %s%s", err, printed, said(stderr))
+}
+
+// said quotes standard error.
+func said(stderr *limited) string {
+	if text := strings.TrimSpace(stderr.String()); text != "" {
+		return fmt.Sprintf("; on standard error: %q", short(text))
+	}
+	return ""
+}
+
+func short(s string) string {
+	const most = 400
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "..."
+}
+
+// limited is a buffer that keeps the first `most` bytes and drops the rest.
+type limited struct {
+	bytes.Buffer
+	most int
+	over bool
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := l.most - l.Len(); len(p) > room {
+		l.over = true
+		l.Buffer.Write(p[:max(room, 0)])
+		return len(p), nil
+	}
+	return l.Buffer.Write(p)
+}
+
+// classify drops libcni's own words around a plugin's error, and gives
+// libcni's errors, which have no type, a kind.
+func classify(err error) error {
+	var plugin *pluginError
+	if errors.As(err, &plugin) {
+		return plugin
+	}
+	var kind network.Kind
+	if errors.As(err, &kind) {
+		return err
+	}
+	// What is left is libcni reading a plugin's output.
+	return network.Malformed.Errorf("a plugin's output cannot be understood: %w", err)
+}

@@ -1,0 +1,154 @@
+package delegate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Runner runs attachments. One serves a whole CNI call.
+type Runner struct {
+	Path     []string                    // where executables are looked for
+	CacheDir string                      // libcni's scratch; nothing is kept in it
+	Embedded map[string]network.Embedded // by plugin type
+	Stderr   io.Writer                   // what delegates print there is passed on
+	Self     string                      // our own executable, never run as a delegate
+}
+
+// Request is the rest of what a delegate is called with.
+type Request struct {
+	ContainerID string
+	Netns       string        // "" when the namespace is gone
+	State       network.State // for an embedded plugin; nil where there is no journal
+	// Guard is a file that every process started for this call inherits; nil
+	// where there is no journal. The caller closes it.
+	Guard *os.File
+	// PrevResult is what ADD returned, at DEL and CHECK.
+	PrevResult json.RawMessage
+}
+
+// Add attaches. The result is at the attachment's own cniVersion, as a
+// later DEL gets it back. A delegate's *types.Error stays reachable.
+func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (types.Result, error) {
+	x, cni := r.prepare(a, req)
+	rt := x.runtimeConf()
+	result, err := cni.AddNetworkList(ctx, stub(a), rt)
+	if dropErr := r.dropCache(a, rt); err == nil {
+		err = dropErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, classify(err))
+	}
+	return checkedResult(a, result)
+}
+
+// checkedResult refuses a result that cannot be merged, and brings it to the
+// attachment's version.
+func checkedResult(a *network.Attachment, result types.Result) (types.Result, error) {
+	if result == nil {
+		return nil, network.Malformed.Errorf("attach %s from %s: the last plugin returned no result", a, a.Source)
+	}
+	newest, err := current.NewResultFromResult(result)
+	if err != nil {
+		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
+	}
+	if err := network.CheckResult(newest); err != nil {
+		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, err)
+	}
+	result, err = result.GetAsVersion(a.CNIVersion)
+	if err != nil {
+		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
+	}
+	return result, nil
+}
+
+// Del detaches.
+func (r *Runner) Del(ctx context.Context, a *network.Attachment, req Request) error {
+	return r.run(a, req, "detach", func(cni *libcni.CNIConfig, rt *libcni.RuntimeConf) error {
+		return cni.DelNetworkList(ctx, stub(a), rt)
+	})
+}
+
+// Check calls the delegates' own CHECK. A list that asked not to be checked,
+// or is older than CHECK (0.4.0), passes.
+func (r *Runner) Check(ctx context.Context, a *network.Attachment, req Request) error {
+	if known, err := version.GreaterThanOrEqualTo(a.CNIVersion, "0.4.0"); err != nil || !known {
+		return err
+	}
+	return r.run(a, req, "check", func(cni *libcni.CNIConfig, rt *libcni.RuntimeConf) error {
+		return cni.CheckNetworkList(ctx, stub(a), rt)
+	})
+}
+
+// Status asks the delegates whether they can serve an ADD. Lists older than
+// STATUS (1.1.0) can.
+func (r *Runner) Status(ctx context.Context, a *network.Attachment) error {
+	return r.run(a, Request{}, "status of", func(cni *libcni.CNIConfig, _ *libcni.RuntimeConf) error {
+		return cni.GetStatusNetworkList(ctx, stub(a))
+	})
+}
+
+// GC tells the delegates which attachments of this network are in use. Lists
+// older than GC (1.1.0) are not asked. Every plugin is asked, whatever the
+// others answer; the error joins theirs.
+func (r *Runner) GC(ctx context.Context, a *network.Attachment, valid []types.GCAttachment) error {
+	_, cni := r.prepare(a, Request{})
+	if err := cni.GCNetworkList(ctx, stub(a), &libcni.GCArgs{ValidAttachments: valid}); err != nil {
+		return fmt.Errorf("collect garbage of network %q from %s: %w", a.Name, a.Source, err)
+	}
+	return nil
+}
+
+func (r *Runner) run(a *network.Attachment, req Request, verb string, call func(*libcni.CNIConfig, *libcni.RuntimeConf) error) error {
+	x, cni := r.prepare(a, req)
+	if err := call(cni, x.runtimeConf()); err != nil {
+		return fmt.Errorf("%s %s from %s: %w", verb, a, a.Source, classify(err))
+	}
+	return nil
+}
+
+func (r *Runner) prepare(a *network.Attachment, req Request) (*execution, *libcni.CNIConfig) {
+	x := &execution{runner: r, attachment: a, request: req}
+	return x, libcni.NewCNIConfigWithCacheDir(r.Path, r.CacheDir, x)
+}
+
+// dropCache removes libcni's record of the attachment. The journal has the
+// result; a second record could only disagree with it.
+func (r *Runner) dropCache(a *network.Attachment, rt *libcni.RuntimeConf) error {
+	err := os.Remove(filepath.Join(r.CacheDir, "results", a.Name+"-"+rt.ContainerID+"-"+rt.IfName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return network.IO.Errorf("remove libcni's scratch file: %w", err)
+	}
+	return nil
+}
+
+// Encode returns a result as JSON, for the journal.
+func Encode(result types.Result) (json.RawMessage, error) {
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return nil, fmt.Errorf("encode result: %w", err)
+	}
+	return raw, nil
+}
+
+// Decode reads a result that Encode wrote, at the highest version.
+func Decode(raw json.RawMessage) (*current.Result, error) {
+	result, err := create.CreateFromBytes(raw)
+	if err != nil {
+		return nil, network.Malformed.Errorf("decode result: %w", err)
+	}
+	return current.NewResultFromResult(result)
+}

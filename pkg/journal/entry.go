@@ -1,0 +1,102 @@
+package journal
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Step is how far one attachment has come.
+type Step string
+
+// The steps of an attachment, in the order in which they may follow.
+const (
+	Planned  Step = "planned"
+	Adding   Step = "adding"
+	Added    Step = "added"
+	Deleting Step = "deleting"
+	Deleted  Step = "deleted"
+)
+
+// Record is one attachment and what became of it.
+type Record struct {
+	network.Attachment
+	Step   Step
+	Result json.RawMessage // of its ADD, once Added
+	State  []byte          // an embedded plugin's own record
+	Error  string          // of its last DEL, "" when that succeeded
+}
+
+// Attempted reports whether the attachment may have left something behind.
+func (r *Record) Attempted() bool { return r.Step != Planned && r.Step != Deleted }
+
+// Contents is what a journal says.
+type Contents struct {
+	Header      Header
+	Opened      time.Time
+	Records     []Record
+	Complete    bool   // ADD succeeded as a whole
+	Releasing   string // the verb that ordered the release; "" = none did
+	Failures    int    // failed tries to release
+	LastFailure time.Time
+	Interrupted bool // the last event is adding or deleting: a delegate may still run
+	Damaged     int  // lines that could not be read
+}
+
+// Usable reports whether the journal says whose it is; one that does not
+// holds nothing that can be replayed.
+func (c *Contents) Usable() bool { return c.Header.Container != "" }
+
+// Names returns the interfaces that the attachments have or are to have.
+func (c *Contents) Names() []string {
+	var names []string
+	for i := range c.Records {
+		names = append(names, c.Records[i].IfName)
+	}
+	return names
+}
+
+// apply takes one event over. An event that refers to an attachment that is
+// not there (its plan line was damaged) changes nothing.
+func (c *Contents) apply(e event) {
+	c.Interrupted = e.Event == evAdding || e.Event == evDeleting
+	switch e.Event {
+	case evOpen:
+		if e.Header != nil {
+			c.Header, c.Opened = *e.Header, e.Time
+		}
+	case evPlan:
+		for _, a := range e.Plan {
+			c.Records = append(c.Records, Record{Attachment: a, Step: Planned})
+		}
+	case evReady:
+		c.Complete = true
+	case evRelease:
+		c.Releasing = e.Note
+	default:
+		if e.Index >= 0 && e.Index < len(c.Records) {
+			c.applyRecord(&c.Records[e.Index], e)
+		}
+	}
+}
+
+func (c *Contents) applyRecord(r *Record, e event) {
+	switch e.Event {
+	case evAdding:
+		r.Step = Adding
+	case evAdded:
+		r.Step, r.Result = Added, slices.Clone(e.Result)
+	case evState:
+		r.State = e.State
+	case evDeleting:
+		r.Step = Deleting
+	case evDeleted:
+		r.Step, r.Error = Deleted, ""
+	case evFailed:
+		r.Error = e.Note
+		c.Failures++
+		c.LastFailure = e.Time
+	}
+}

@@ -1,0 +1,101 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Version is the format of the lines. A journal of a later version is left
+// alone.
+const Version = 1
+
+// The events, as they are written. See docs/journal.md.
+const (
+	evOpen     = "open"     // the container: who, where, which boot
+	evPlan     = "plan"     // attachments that may be attempted
+	evAdding   = "adding"   // attachment i's ADD is about to run
+	evAdded    = "added"    // it succeeded, with this result
+	evState    = "state"    // an embedded plugin's own record
+	evReady    = "ready"    // ADD succeeded as a whole
+	evRelease  = "release"  // from here on everything is undone
+	evDeleting = "deleting" // attachment i's DEL is about to run
+	evDeleted  = "deleted"  // it succeeded
+	evFailed   = "failed"   // it failed, and will be tried again
+)
+
+// Header says which container a journal is about.
+type Header struct {
+	Container string      `json:"container"`
+	IfName    string      `json:"ifname"`
+	Netns     string      `json:"netns"`
+	Cookie    uint64      `json:"cookie,omitempty"` // SO_NETNS_COOKIE; 0 where the kernel has none
+	Boot      string      `json:"boot"`
+	Pod       string      `json:"pod,omitempty"` // namespace/name
+	UID       string      `json:"uid,omitempty"`
+	Args      [][2]string `json:"args,omitempty"` // the runtime's CNI_ARGS
+	Chained   bool        `json:"chained,omitempty"`
+}
+
+// event is one line.
+type event struct {
+	Event   string               `json:"e"`
+	Version int                  `json:"v,omitempty"`
+	Time    time.Time            `json:"t"`
+	Header  *Header              `json:"header,omitempty"`
+	Plan    []network.Attachment `json:"plan,omitempty"`
+	Index   int                  `json:"i,omitempty"`
+	Result  json.RawMessage      `json:"result,omitempty"`
+	State   []byte               `json:"state,omitempty"`
+	Note    string               `json:"note,omitempty"` // release: which verb; failed: the error
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// encodeLine writes "CRC32C JSON\n"; the checksum is over the JSON.
+func encodeLine(e event) ([]byte, error) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode journal event %q: %w", e.Event, err)
+	}
+	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(body, castagnoli), body), nil
+}
+
+// decodeLine reads one line without its newline.
+func decodeLine(line []byte) (event, error) {
+	var e event
+	sum, body, ok := bytes.Cut(line, []byte(" "))
+	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(body, castagnoli)) {
+		return e, fmt.Errorf("checksum does not match")
+	}
+	if err := json.Unmarshal(body, &e); err != nil {
+		return e, fmt.Errorf("decode: %w", err)
+	}
+	return e, nil
+}
+
+// decodeLines reads a whole journal. It returns the events whose checksum
+// holds, the length in bytes of the part that ends with a whole line, and how many
+// lines before the last were damaged.
+func decodeLines(data []byte) (events []event, whole int, damaged int) {
+	rest := data
+	for len(rest) > 0 {
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			break // torn: the writer died in the middle of it
+		}
+		e, err := decodeLine(rest[:end])
+		if err != nil {
+			damaged++
+		} else {
+			events = append(events, e)
+		}
+		rest = rest[end+1:]
+		whole = len(data) - len(rest)
+	}
+	return events, whole, damaged
+}

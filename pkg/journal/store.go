@@ -1,0 +1,179 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// ErrAbsent: the container has no journal.
+var ErrAbsent = errors.New("no journal for this container")
+
+// ErrBusy: another process works on this container.
+var ErrBusy = errors.New("another process works on this container")
+
+// Store is the directory that holds the journals:
+//
+//	journal/CONTAINERID   one container's journal, and its lock while it is worked on
+//	running/CONTAINERID   held open by the delegate that runs for it now
+//	release/CONTAINERID   empty: to be released when nobody uses it any more
+//
+// All directories are 0700, all files 0600.
+type Store struct {
+	Dir string           // Config.StateDir
+	Now func() time.Time // the clock for events
+}
+
+const (
+	journalDir = "journal"
+	runningDir = "running"
+	releaseDir = "release"
+)
+
+func (s *Store) path(dir, container string) string { return filepath.Join(s.Dir, dir, container) }
+
+// Open returns a container's journal, locked, or ErrAbsent. It waits for the
+// lock until ctx ends, and then returns ErrBusy.
+func (s *Store) Open(ctx context.Context, container string) (*Entry, error) {
+	return s.open(ctx, container, os.O_RDWR)
+}
+
+// Create is Open, but makes an empty journal where there is none.
+func (s *Store) Create(ctx context.Context, container string) (*Entry, error) {
+	e, err := s.open(ctx, container, os.O_RDWR|os.O_CREATE)
+	if !errors.Is(err, ErrAbsent) {
+		return e, err
+	}
+	for _, dir := range []string{journalDir, runningDir, releaseDir} {
+		if err := os.MkdirAll(filepath.Join(s.Dir, dir), 0o700); err != nil {
+			return nil, s.failed(err)
+		}
+	}
+	return s.open(ctx, container, os.O_RDWR|os.O_CREATE)
+}
+
+// Try is Open without any waiting.
+func (s *Store) Try(ctx context.Context, container string) (*Entry, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return s.Open(ctx, container)
+}
+
+func (s *Store) open(ctx context.Context, container string, flags int) (*Entry, error) {
+	if err := network.ValidateContainerID(container); err != nil {
+		return nil, err
+	}
+	path := s.path(journalDir, container)
+	for {
+		f, err := os.OpenFile(path, flags, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrAbsent
+		}
+		if err != nil {
+			return nil, s.failed(err)
+		}
+		if err := lock(ctx, f); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		// Whoever held the lock before may have removed the file.
+		if gone, err := removed(f); err != nil || gone {
+			if err := errors.Join(err, f.Close()); err != nil {
+				return nil, s.failed(err)
+			}
+			continue
+		}
+		return s.load(f, container)
+	}
+}
+
+func (s *Store) load(f *os.File, container string) (*Entry, error) {
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, errors.Join(s.failed(err), f.Close())
+	}
+	e := &Entry{store: s, file: f, container: container}
+	events, whole, damaged := decodeLines(data)
+	e.Damaged = damaged
+	for _, ev := range events {
+		if ev.Version > Version {
+			return nil, errors.Join(network.Unsupported.Errorf(
+				"journal %s is of format %d, this version reads %d: upgrade the multiplexer plugin on this node", f.Name(), ev.Version, Version), f.Close())
+		}
+		e.apply(ev)
+	}
+	e.size, e.torn = int64(whole), whole < len(data)
+	return e, nil
+}
+
+// failed says which directory is at fault and what to do about it.
+func (s *Store) failed(err error) error {
+	return network.IO.Errorf("state directory %s: %w; it must be a writable directory of root's with free space (stateDir in multiplexer's configuration)", s.Dir, err)
+}
+
+// Containers returns the containers that have a journal.
+func (s *Store) Containers() ([]string, error) { return s.names(journalDir) }
+
+// ToRelease returns the containers that somebody marked for release.
+func (s *Store) ToRelease() ([]string, error) { return s.names(releaseDir) }
+
+func (s *Store) names(dir string) ([]string, error) {
+	files, err := os.ReadDir(filepath.Join(s.Dir, dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	var names []string
+	for _, f := range files {
+		if network.ValidateContainerID(f.Name()) == nil {
+			names = append(names, f.Name())
+		}
+	}
+	return names, nil
+}
+
+// Unmark takes a mark for release away.
+func (s *Store) Unmark(container string) error {
+	err := os.Remove(s.path(releaseDir, container))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s.failed(err)
+	}
+	return nil
+}
+
+// lock takes the file's lock, trying until ctx ends. Waiting in the kernel
+// could not be ended, so it polls: a wait is rare and long.
+func lock(ctx context.Context, f *os.File) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return network.IO.Errorf("lock %s: %w", f.Name(), err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", f.Name(), ErrBusy)
+		case <-time.After(pause):
+		}
+	}
+}
+
+func removed(f *os.File) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false, fmt.Errorf("stat %s: %w", f.Name(), err)
+	}
+	return st.Nlink == 0, nil
+}

@@ -1,0 +1,271 @@
+package multiplexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/ns"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/plan"
+)
+
+// add is ADD. Work stops in time to leave timeout.del for undoing it.
+func (c *call) add(ctx context.Context) error {
+	for _, w := range c.config.Warnings {
+		c.log.Warn(w)
+	}
+	working, cancel := context.WithTimeout(ctx, c.config.AddTimeout-c.config.DelTimeout)
+	defer cancel()
+
+	header, pod, err := c.header()
+	if err != nil {
+		return err
+	}
+	entry, err := c.fresh(working)
+	if err != nil {
+		return err
+	}
+	defer entry.Close()
+	if err := entry.Begin(header); err != nil {
+		return errors.Join(err, entry.Remove())
+	}
+	result, err := c.attachAll(working, entry, pod)
+	if err == nil {
+		err = entry.Ready()
+	}
+	if err == nil {
+		err = c.print(result)
+	}
+	if err != nil {
+		return c.undo(ctx, entry, err)
+	}
+	return nil
+}
+
+// header checks that the call can be served, and describes the container.
+func (c *call) header() (journal.Header, plan.Pod, error) {
+	var h journal.Header
+	pod, err := c.pod()
+	if err != nil {
+		return h, pod, err
+	}
+	if own, err := ns.CheckNetNS(c.args.Netns); err != nil {
+		return h, pod, err
+	} else if own {
+		return h, pod, network.BadNetns.Errorf("CNI_NETNS %s is the plugin's own network namespace, not a pod's", c.args.Netns)
+	}
+	cookie, err := journal.Cookie(c.args.Netns)
+	if err != nil {
+		return h, pod, network.BadNetns.Errorf("CNI_NETNS: %w", err)
+	}
+	h = journal.Header{
+		Container: c.args.ContainerID, IfName: c.args.IfName, Netns: c.args.Netns, Cookie: cookie, Boot: c.boot,
+		UID: pod.UID, Args: c.cniArgs, Chained: c.config.PrevResult != nil,
+	}
+	if pod.Name != "" {
+		h.Pod = pod.String()
+	}
+	return h, pod, nil
+}
+
+// fresh returns an empty journal for the container. What an earlier ADD left
+// is released first.
+func (c *call) fresh(ctx context.Context) (*journal.Entry, error) {
+	for {
+		entry, err := c.store.Create(ctx, c.args.ContainerID)
+		if err != nil {
+			return nil, err
+		}
+		if !entry.Usable() {
+			if entry.Damaged > 0 {
+				c.log.Warn("the container's journal was damaged and is started anew", "lines", entry.Damaged)
+			}
+			return entry, nil
+		}
+		c.log.Info("releasing what an earlier ADD of this container left")
+		releasing, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
+		err = c.release(releasing, entry, "ADD", c.args.Netns)
+		cancel()
+		if err = errors.Join(err, entry.Close()); err != nil {
+			return nil, fmt.Errorf("the container has networks of an earlier ADD that cannot be released: %w", err)
+		}
+	}
+}
+
+// attachAll attaches the cluster network, then the pod's own, and merges.
+func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod) (*current.Result, error) {
+	cluster, err := c.clusterPart(ctx, entry, pod)
+	if err != nil {
+		return nil, err
+	}
+	inUse := network.PodInterfaces(cluster)
+	if !slices.Contains(inUse, c.args.IfName) {
+		inUse = append(inUse, c.args.IfName)
+	}
+	secondaries, err := c.planner.Secondaries(ctx, pod, c.cniArgs, inUse)
+	if err != nil {
+		return nil, err
+	}
+	if len(secondaries) == 0 {
+		return cluster.Result, nil
+	}
+	first, err := entry.Plan(secondaries...)
+	if err != nil {
+		return nil, err
+	}
+	if err := entry.Sync(); err != nil {
+		return nil, err
+	}
+	var parts []network.Part
+	for i := first; i < len(entry.Records); i++ {
+		part, err := c.attach(ctx, entry, i)
+		if err != nil {
+			return nil, err
+		}
+		if err := newNames(entry, i, part, inUse); err != nil {
+			return nil, err
+		}
+		inUse = append(inUse, network.PodInterfaces(part)...)
+		parts = append(parts, part)
+	}
+	if c.config.Result == network.ResultCluster || oldResult(c.config.CNIVersion) {
+		return cluster.Result, nil
+	}
+	opts := network.MergeOptions{Netns: c.args.Netns, IfName: c.args.IfName, Runtime: c.config.Runtime}
+	return network.Merge(cluster.Result, parts, opts), nil
+}
+
+// clusterPart attaches the cluster network, or takes over what a plugin
+// before us in the chain did.
+func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.Pod) (network.Part, error) {
+	part := network.Part{IfName: c.args.IfName}
+	if c.config.PrevResult != nil {
+		result, err := create.CreateFromBytes(c.config.PrevResult)
+		if err != nil {
+			return part, network.Malformed.Errorf("prevResult: %w", err)
+		}
+		part.Result, err = current.NewResultFromResult(result)
+		if err != nil {
+			return part, network.Malformed.Errorf("prevResult: %w", err)
+		}
+		return part, network.CheckResult(part.Result)
+	}
+	if err := c.clusterReady(ctx); err != nil {
+		return part, err
+	}
+	attachment, err := c.planner.Cluster(ctx, pod, c.cniArgs, c.args.IfName)
+	if err != nil {
+		return part, err
+	}
+	i, err := entry.Plan(*attachment)
+	if err != nil {
+		return part, err
+	}
+	return c.attach(ctx, entry, i)
+}
+
+// attach runs one attachment's ADD, with a line in the journal before and
+// after it.
+func (c *call) attach(ctx context.Context, entry *journal.Entry, i int) (network.Part, error) {
+	a := &entry.Records[i].Attachment
+	part := network.Part{IfName: a.IfName}
+	if err := ctx.Err(); err != nil {
+		return part, network.Again.Errorf("attach %s: no time left (timeout.add %s, of which %s are kept for undoing)", a, c.config.AddTimeout, c.config.DelTimeout)
+	}
+	guard, err := entry.Guard()
+	if err != nil {
+		return part, err
+	}
+	defer guard.Close()
+	if err := entry.Adding(i); err != nil {
+		return part, err
+	}
+	start := c.plugin.Now()
+	result, err := c.runner.Add(ctx, a, delegate.Request{
+		ContainerID: c.args.ContainerID, Netns: c.args.Netns, State: entry.State(i), Guard: guard,
+	})
+	if err != nil {
+		return part, err
+	}
+	c.log.Info("attached", "network", a.Reference, "interface", a.IfName, "duration", c.plugin.Now().Sub(start))
+	raw, err := delegate.Encode(result)
+	if err != nil {
+		return part, err
+	}
+	if part.Result, err = current.NewResultFromResult(result); err != nil {
+		return part, network.Malformed.Errorf("result of %s: %w", a, err)
+	}
+	return part, entry.Added(i, raw)
+}
+
+// newNames refuses an attachment whose result claims an interface that the
+// pod had before: addresses would be credited to the wrong one.
+func newNames(entry *journal.Entry, i int, part network.Part, inUse []string) error {
+	for _, name := range network.PodInterfaces(part) {
+		if slices.Contains(inUse, name) {
+			return network.Invalid.Errorf("%s: its result names interface %q, which the pod has already", &entry.Records[i].Attachment, name)
+		}
+	}
+	return nil
+}
+
+// undo releases what a failed ADD attached. It has its own time, also when
+// the runtime has given up. The cause is what is reported.
+func (c *call) undo(ctx context.Context, entry *journal.Entry, cause error) error {
+	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.config.DelTimeout)
+	defer cancel()
+	if err := c.release(undoing, entry, "ADD", c.args.Netns); err != nil {
+		return fmt.Errorf("%w; undoing it failed too, and is tried again by DEL and later calls: %s", cause, err.Error())
+	}
+	return cause
+}
+
+// clusterReady waits for readinessindicatorfile, as Multus does, but not for
+// so long that the runtime stalls (NPWG 6.1.2).
+func (c *call) clusterReady(ctx context.Context) error {
+	file := c.config.ReadinessIndicatorFile
+	if file == "" {
+		return nil
+	}
+	for giveUp := time.Now().Add(5 * time.Second); ; {
+		if _, err := os.Stat(file); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(giveUp) {
+			return network.Again.Errorf("readinessindicatorfile %s does not exist: the cluster network is not ready yet", file)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// oldResult reports whether a version's result holds one address of each
+// family and no interfaces: it can only tell of the cluster network.
+func oldResult(v string) bool {
+	newer, err := version.GreaterThanOrEqualTo(v, "0.3.0")
+	return err == nil && !newer
+}
+
+// print writes the result at the version that the runtime asked for.
+func (c *call) print(result *current.Result) error {
+	out, err := result.GetAsVersion(c.config.CNIVersion)
+	if err != nil {
+		return network.Unsupported.Errorf("result: %w", err)
+	}
+	if err := out.PrintTo(c.plugin.Stdout); err != nil {
+		return network.IO.Errorf("print the result: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package multiplexer
+
+import (
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/plan"
+)
+
+// call is one CNI call and what serves it.
+type call struct {
+	plugin  *Plugin
+	args    *skel.CmdArgs
+	config  *network.Config
+	cniArgs [][2]string
+	boot    string
+	log     *slog.Logger
+	logFile *os.File
+	runner  *delegate.Runner
+	store   *journal.Store
+	planner *plan.Planner
+}
+
+// start reads the configuration and the arguments; it has no effects but an
+// open log file.
+func (p *Plugin) start(args *skel.CmdArgs) (*call, error) {
+	config, err := network.ParseConfig(args.StdinData)
+	if err != nil {
+		return nil, err
+	}
+	c := &call{plugin: p, args: args, config: config}
+	if c.cniArgs, err = parseArgs(args.Args); err != nil {
+		return nil, err
+	}
+	if c.boot, err = journal.BootID(p.BootIDPath); err != nil {
+		return nil, network.IO.Errorf("%w", err)
+	}
+	embedded, err := p.embedded(config.Embedded)
+	if err != nil {
+		return nil, err
+	}
+	if c.log, c.logFile, err = newLog(config, p.Stderr); err != nil {
+		return nil, err
+	}
+	c.log = c.log.With("container", args.ContainerID, "ifname", args.IfName)
+	c.runner = &delegate.Runner{
+		Path: searchPath(args.Path, config.BinDir), CacheDir: filepath.Join(config.StateDir, "cache"),
+		Embedded: embedded, Stderr: p.Stderr, Self: p.Self,
+	}
+	c.store = &journal.Store{Dir: config.StateDir, Now: p.Now}
+	c.planner = &plan.Planner{Config: config, Warn: func(msg string) { c.log.Warn(msg) }}
+	if config.AgentSocket == "" {
+		c.planner.Definitions = plan.Dir{
+			Path:      config.ConfDir,
+			Isolation: network.Isolation{On: config.NamespaceIsolation, Global: config.GlobalNamespaces},
+		}
+	}
+	return c, nil
+}
+
+func (c *call) close() {
+	if c.logFile != nil {
+		// The log was written through; there is nobody left to tell.
+		_ = c.logFile.Close()
+	}
+}
+
+// report logs a verb's error in the log file, where one is kept, and gives it
+// its CNI form.
+func (c *call) report(verb string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if c.logFile != nil {
+		c.log.Error(verb+" failed", "error", err.Error())
+	}
+	return cniError(err)
+}
+
+// embedded returns the plugins that the configuration wants in process.
+func (p *Plugin) embedded(wanted []string) (map[string]network.Embedded, error) {
+	if wanted == nil {
+		return p.Embedded, nil
+	}
+	out := map[string]network.Embedded{}
+	for _, pluginType := range wanted {
+		plugin, ok := p.Embedded[pluginType]
+		if !ok {
+			return nil, network.Invalid.Errorf("embedded: this build has no plugin %q of its own, but %q", pluginType, slices.Sorted(maps.Keys(p.Embedded)))
+		}
+		out[pluginType] = plugin
+	}
+	return out, nil
+}
+
+// searchPath is CNI_PATH with binDir behind it.
+func searchPath(cniPath, binDir string) []string {
+	path := filepath.SplitList(cniPath)
+	if binDir != "" && !slices.Contains(path, binDir) {
+		path = append(path, binDir)
+	}
+	return path
+}
+
+// parseArgs reads CNI_ARGS, "K=V;K=V".
+func parseArgs(s string) ([][2]string, error) {
+	var out [][2]string
+	for pair := range strings.SplitSeq(s, ";") {
+		if pair == "" {
+			continue
+		}
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, network.Environment.Errorf("CNI_ARGS: %q is no KEY=VALUE pair", pair)
+		}
+		out = append(out, [2]string{key, value})
+	}
+	return out, nil
+}
+
+// pod returns what the runtime says of the pod. A pod whose annotations were
+// not delivered is an error: its networks must not be dropped in silence.
+func (c *call) pod() (plan.Pod, error) {
+	var pod plan.Pod
+	for _, kv := range c.cniArgs {
+		switch kv[0] {
+		case "K8S_POD_NAMESPACE":
+			pod.Namespace = kv[1]
+		case "K8S_POD_NAME":
+			pod.Name = kv[1]
+		case "K8S_POD_UID":
+			pod.UID = kv[1]
+		}
+	}
+	if pod.Namespace == "" {
+		pod.Namespace = "default"
+	}
+	if err := network.ValidateNamespace("K8S_POD_NAMESPACE in CNI_ARGS", pod.Namespace); err != nil {
+		return pod, network.Environment.Errorf("%w", err)
+	}
+	raw, delivered := c.config.RuntimeConfig[network.PodAnnotations]
+	if !delivered && pod.Name != "" {
+		return pod, c.notDelivered()
+	}
+	if delivered {
+		if err := json.Unmarshal(raw, &pod.Annotations); err != nil {
+			return pod, network.Invalid.Errorf("runtimeConfig[%q]: want an object of strings: %w", network.PodAnnotations, err)
+		}
+	}
+	return pod, nil
+}
+
+func (c *call) notDelivered() error {
+	const remedy = "add \"capabilities\": {%q: true} to multiplexer's configuration"
+	if c.config.AgentSocket == "" {
+		return network.Invalid.Errorf("the pod's annotations were not delivered: "+remedy, network.PodAnnotations)
+	}
+	return network.Again.Errorf("the pod's annotations were not delivered, and nothing answers at agentSocket %s: "+remedy+", or start multiplexerd on this node",
+		c.config.AgentSocket, network.PodAnnotations)
+}

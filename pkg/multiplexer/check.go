@@ -1,0 +1,77 @@
+package multiplexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/plan"
+	"github.com/multiplexer-cni/multiplexer/pkg/routing"
+)
+
+// check is CHECK: each delegate's own, and the kernel compared with what the
+// journal says ADD returned.
+func (c *call) check(ctx context.Context) error {
+	entry, err := c.store.Open(ctx, c.args.ContainerID)
+	if errors.Is(err, journal.ErrAbsent) {
+		return c.checkCluster(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	defer entry.Close()
+	switch {
+	case !entry.Usable():
+		return network.IO.Errorf("the journal of container %s in %s is damaged: delete the pod, so that it is started anew", c.args.ContainerID, c.config.StateDir)
+	case entry.Releasing != "":
+		return network.Missing.Errorf("the container's networks are being released (%s)", entry.Releasing)
+	case !entry.Complete:
+		return network.Missing.Errorf("the container's ADD did not finish")
+	}
+	pod, err := routing.OpenPod(c.args.Netns)
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	var failed []error
+	for i := range entry.Records {
+		failed = append(failed, c.checkRecord(ctx, pod, &entry.Records[i]))
+	}
+	return errors.Join(failed...)
+}
+
+func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, record *journal.Record) error {
+	err := c.runner.Check(ctx, &record.Attachment, delegate.Request{
+		ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: prevResult(record),
+	})
+	if err != nil {
+		return err
+	}
+	result, err := delegate.Decode(record.Result)
+	if err != nil {
+		return err
+	}
+	part := network.Part{IfName: record.IfName, Result: result}
+	if err := pod.Verify(part.Indexed(c.args.Netns)); err != nil {
+		return fmt.Errorf("check %s: %w", &record.Attachment, err)
+	}
+	return nil
+}
+
+// checkCluster passes the CHECK of a container from before the installation
+// on to the cluster network.
+func (c *call) checkCluster(ctx context.Context) error {
+	if c.config.PrevResult == nil {
+		return network.Unknown.Errorf("container %s was not added by multiplexer, and the runtime sent no prevResult to check it by", c.args.ContainerID)
+	}
+	attachment, err := c.planner.Cluster(ctx, plan.Pod{}, c.cniArgs, c.args.IfName)
+	if err != nil {
+		return err
+	}
+	request := c.unrecorded()
+	request.PrevResult = c.config.PrevResult
+	return c.runner.Check(ctx, attachment, request)
+}

@@ -1,0 +1,71 @@
+package multiplexer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+)
+
+// How long a call works on other containers' leftovers, after its own work.
+const (
+	leftoverBudget       = 5 * time.Second
+	statusLeftoverBudget = time.Second
+)
+
+// releaseLeftovers tries again what could not be released before, and what
+// somebody marked. It never waits for a lock, and its errors change nothing
+// in the call's own answer.
+func (c *call) releaseLeftovers(ctx context.Context, budget time.Duration) {
+	marked, err := c.store.ToRelease()
+	if err != nil {
+		c.log.Warn("leftovers", "error", err.Error())
+	}
+	if len(marked) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	for _, container := range marked {
+		if ctx.Err() != nil {
+			return
+		}
+		if container == c.args.ContainerID {
+			continue
+		}
+		if err := c.releaseLeftover(ctx, container); err != nil {
+			c.log.Warn("a leftover cannot be released yet", "leftover", container, "error", err.Error())
+		}
+	}
+}
+
+func (c *call) releaseLeftover(ctx context.Context, container string) error {
+	entry, err := c.store.Try(ctx, container)
+	switch {
+	case errors.Is(err, journal.ErrAbsent):
+		return c.store.Unmark(container)
+	case errors.Is(err, journal.ErrBusy):
+		return nil
+	case err != nil:
+		return err
+	}
+	defer entry.Close()
+	switch {
+	case !entry.Usable():
+		return nil // its DEL will come
+	case entry.Releasing != "":
+		if c.plugin.Now().Before(entry.LastFailure.Add(backoff(entry.Failures))) {
+			return nil
+		}
+	case entry.Header.Live(c.boot, "") != "":
+		// The mark was wrong: the container's namespace is there.
+		return c.store.Unmark(container)
+	}
+	return c.release(ctx, entry, "leftover", "")
+}
+
+// backoff is the pause after so many failures: 2 s, doubled up to 5 minutes.
+func backoff(failures int) time.Duration {
+	return min(time.Second<<min(failures, 20), 5*time.Minute)
+}

@@ -1,0 +1,96 @@
+package multiplexer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+)
+
+// release undoes all that a journal says was attempted, last first, and then
+// ends the journal. One failure stops no other; what failed stays in the
+// journal, marked for a later try. ADD's undo, DEL, GC, a second ADD and
+// leftovers all come here (docs/journal.md).
+//
+// `offered` is the namespace's path as the runtime names it now, or "".
+func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered string) error {
+	if err := entry.AwaitOrphan(ctx, orphanPatience); err != nil {
+		return errors.Join(err, entry.Mark())
+	}
+	// From here on a journal that cannot be written stops nothing: what is
+	// released is released, and releasing twice does no harm.
+	c.note(entry.Release(verb))
+	netns := entry.Header.Live(c.boot, offered)
+	var attempted []int
+	for i := range slices.Backward(entry.Records) {
+		if entry.Records[i].Attempted() {
+			attempted = append(attempted, i)
+		}
+	}
+	var failed []error
+	for n, i := range attempted {
+		// Each gets its share of the time, so that one that hangs starves nobody.
+		share, cancel := shareOf(ctx, len(attempted)-n)
+		if err := c.detach(share, entry, i, netns); err != nil {
+			failed = append(failed, err)
+			c.note(entry.Failed(i, err))
+		}
+		cancel()
+	}
+	if len(failed) > 0 {
+		c.note(entry.Mark())
+		return errors.Join(failed...)
+	}
+	return entry.Remove()
+}
+
+// detach runs one attachment's DEL with all that its ADD was given, and its
+// result.
+func (c *call) detach(ctx context.Context, entry *journal.Entry, i int, netns string) error {
+	record := &entry.Records[i]
+	guard, err := entry.Guard()
+	c.note(err)
+	if guard != nil {
+		defer guard.Close()
+	}
+	c.note(entry.Deleting(i))
+	err = c.runner.Del(ctx, &record.Attachment, delegate.Request{
+		ContainerID: entry.Header.Container, Netns: netns, State: entry.State(i), Guard: guard, PrevResult: prevResult(record),
+	})
+	if err != nil {
+		return err
+	}
+	c.note(entry.Deleted(i))
+	return nil
+}
+
+// prevResult is what CHECK and DEL get of the ADD; lists older than 0.4.0 do
+// not know it.
+func prevResult(record *journal.Record) json.RawMessage {
+	if known, err := version.GreaterThanOrEqualTo(record.CNIVersion, "0.4.0"); err != nil || !known {
+		return nil
+	}
+	return record.Result
+}
+
+// shareOf gives the next of n what is left of ctx's time, divided by n.
+func shareOf(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)/time.Duration(n))
+}
+
+// note logs an error that must not stop the work.
+func (c *call) note(err error) {
+	if err != nil {
+		c.log.Error("the journal cannot be written", "error", err.Error())
+	}
+}

@@ -1,0 +1,278 @@
+package network
+
+import (
+	"encoding/json"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// PodAnnotations is the capability by which containerd and CRI-O hand the
+// pod's annotations to a plugin, at ADD and at DEL.
+const PodAnnotations = "io.kubernetes.cri.pod-annotations"
+
+// Config is the plugin's own configuration: one entry of a conflist, as CNI
+// delivers it on standard input. ParseConfig fills in every default.
+type Config struct {
+	CNIVersion string
+	Name       string
+
+	ClusterNetwork string            // file, directory, NAD or network name; "" = first fit in ClusterConfDir
+	ClusterConfDir string            // the runtime's own conf directory
+	Delegates      []json.RawMessage // inline confs or conflists; the first is the cluster network
+
+	DefaultNetworks    []string // more networks for every pod outside SystemNamespaces
+	SystemNamespaces   []string
+	MultusNamespace    string // where names without a namespace in this file are looked up
+	NamespaceIsolation bool
+	GlobalNamespaces   []string // whose definitions every pod may name
+
+	ConfDir     string
+	AgentSocket string
+	StateDir    string
+	BinDir      string
+	Embedded    []string // plugin types that run in process; nil = all that this build has
+
+	AddTimeout   time.Duration // budget of an ADD, undo included
+	DelTimeout   time.Duration // budget of a DEL, and of ADD's undo
+	ClusterCIDRs []netip.Prefix
+	Runtime      string // "containerd", "cri-o" or ""
+	Result       string // ResultMerged or ResultCluster
+
+	ReadinessIndicatorFile string
+	LogLevel               string
+	LogFile                string
+	LogToStderr            bool
+
+	// What the runtime adds to the file's own keys.
+	RuntimeConfig    map[string]json.RawMessage
+	PrevResult       json.RawMessage
+	ValidAttachments []types.GCAttachment // nil when the key was absent
+
+	// Warnings are about keys that are accepted and have no effect.
+	Warnings []string
+}
+
+// The values of Config.Result and Config.Runtime.
+const (
+	ResultMerged  = "merged"
+	ResultCluster = "cluster"
+	Containerd    = "containerd"
+	CRIO          = "cri-o"
+)
+
+// fileConfig is Config as it is written. Pointers tell absent from empty.
+type fileConfig struct {
+	CNIVersion   string            `json:"cniVersion"`
+	CNIVersions  []string          `json:"cniVersions"`
+	Name         string            `json:"name"`
+	Type         string            `json:"type"`
+	Capabilities map[string]bool   `json:"capabilities"`
+	Delegates    []json.RawMessage `json:"delegates"`
+
+	ClusterNetwork     string   `json:"clusterNetwork"`
+	ClusterConfDir     string   `json:"clusterConfDir"`
+	DefaultNetworks    []string `json:"defaultNetworks"`
+	SystemNamespaces   []string `json:"systemNamespaces"`
+	MultusNamespace    string   `json:"multusNamespace"`
+	NamespaceIsolation *bool    `json:"namespaceIsolation"`
+	GlobalNamespaces   *string  `json:"globalNamespaces"`
+
+	ConfDir     string   `json:"confDir"`
+	AgentSocket *string  `json:"agentSocket"`
+	StateDir    string   `json:"stateDir"`
+	BinDir      string   `json:"binDir"`
+	Embedded    []string `json:"embedded"`
+
+	Timeout struct {
+		Add string `json:"add"`
+		Del string `json:"del"`
+	} `json:"timeout"`
+	ClusterCIDRs []string `json:"clusterCIDRs"`
+	Runtime      string   `json:"runtime"`
+	Routing      struct {
+		Mode   string `json:"mode"`
+		Strict bool   `json:"strict"`
+	} `json:"routing"`
+	Result string `json:"result"`
+
+	ReadinessIndicatorFile string `json:"readinessindicatorfile"`
+	LogLevel               string `json:"logLevel"`
+	LogFile                string `json:"logFile"`
+	LogToStderr            *bool  `json:"logToStderr"`
+
+	RuntimeConfig     map[string]json.RawMessage `json:"runtimeConfig"`
+	PrevResult        json.RawMessage            `json:"prevResult"`
+	ValidAttachments  *[]types.GCAttachment      `json:"cni.dev/valid-attachments"`
+	ValidAttachments0 *[]types.GCAttachment      `json:"cni.dev/attachments"`
+}
+
+// noEffect are Multus's keys for which we have no need, each with the reason.
+var noEffect = map[string]string{
+	"kubeconfig":               "the plugin talks to no API server; the agent has its own credentials",
+	"cniDir":                   "the plugin's state lives in stateDir",
+	"auxiliaryCNIChainName":    "chain plugins in the cluster network's own conflist",
+	"multusConfigFile":         "the installer writes the configuration",
+	"multusAutoconfigDir":      "clusterConfDir says where the cluster network is looked for",
+	"multusMasterCNIFile":      "clusterNetwork names the cluster network",
+	"multusKubeconfigFileHost": "no token or kubeconfig is kept on disk",
+	"retryDeleteOnError":       "a failed DEL is always kept and retried",
+	"logOptions":               "the log file is not rotated by the plugin",
+	"socketDir":                "agentSocket names the agent's socket",
+	"daemonSocketDir":          "agentSocket names the agent's socket",
+	"dns":                      "DNS settings belong to the networks' own configurations",
+	"ipam":                     "address management belongs to the networks' own configurations",
+}
+
+// plainKeys are keys without an effect of their own that need no warning.
+var plainKeys = []string{"args", "disableCheck", "disableGC", "plugins", "loadOnlyInlinedPlugins"}
+
+// ParseConfig reads the plugin's configuration as CNI delivers it on
+// standard input. Errors are Malformed (no JSON) or Invalid, and name the
+// field, the value and what would be right.
+func ParseConfig(stdin []byte) (*Config, error) {
+	const what = "multiplexer's configuration"
+	var in fileConfig
+	if err := json.Unmarshal(stdin, &in); err != nil {
+		return nil, decodeError(what, err)
+	}
+	c := &Config{
+		CNIVersion:             in.CNIVersion,
+		Name:                   in.Name,
+		ClusterNetwork:         in.ClusterNetwork,
+		Delegates:              in.Delegates,
+		DefaultNetworks:        in.DefaultNetworks,
+		ClusterConfDir:         or(in.ClusterConfDir, "/etc/cni/net.d"),
+		SystemNamespaces:       in.SystemNamespaces,
+		MultusNamespace:        or(in.MultusNamespace, "kube-system"),
+		NamespaceIsolation:     in.NamespaceIsolation == nil || *in.NamespaceIsolation,
+		GlobalNamespaces:       splitList(deref(in.GlobalNamespaces, "default")),
+		ConfDir:                or(in.ConfDir, "/etc/cni/multiplexer/net.d"),
+		AgentSocket:            deref(in.AgentSocket, "/run/multiplexer/agent.sock"),
+		StateDir:               or(in.StateDir, "/var/lib/cni/multiplexer"),
+		BinDir:                 in.BinDir,
+		Embedded:               in.Embedded,
+		Runtime:                in.Runtime,
+		Result:                 or(in.Result, ResultMerged),
+		ReadinessIndicatorFile: in.ReadinessIndicatorFile,
+		LogLevel:               or(in.LogLevel, "warning"),
+		LogFile:                in.LogFile,
+		LogToStderr:            in.LogToStderr == nil || *in.LogToStderr,
+		RuntimeConfig:          in.RuntimeConfig,
+	}
+	if in.SystemNamespaces == nil {
+		c.SystemNamespaces = []string{"kube-system"}
+	}
+	if !isNull(in.PrevResult) {
+		c.PrevResult = in.PrevResult
+	}
+	for _, list := range []*[]types.GCAttachment{in.ValidAttachments, in.ValidAttachments0} {
+		if list != nil && c.ValidAttachments == nil {
+			c.ValidAttachments = append([]types.GCAttachment{}, *list...)
+		}
+	}
+	c.Warnings = warnings(stdin)
+	if err := c.readValues(&in); err != nil {
+		return nil, err
+	}
+	return c, c.validate()
+}
+
+// readValues parses the values that are strings in the file and types here.
+func (c *Config) readValues(in *fileConfig) error {
+	var err error
+	if c.AddTimeout, err = duration("timeout.add", in.Timeout.Add, 100*time.Second); err != nil {
+		return err
+	}
+	if c.DelTimeout, err = duration("timeout.del", in.Timeout.Del, 45*time.Second); err != nil {
+		return err
+	}
+	if c.AddTimeout <= c.DelTimeout {
+		return Invalid.Errorf("timeout.add %s must be longer than timeout.del %s: an ADD that fails needs timeout.del of its time to undo",
+			c.AddTimeout, c.DelTimeout)
+	}
+	for i, s := range in.ClusterCIDRs {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return Invalid.Errorf("clusterCIDRs[%d] %q: want an address range such as 10.244.0.0/16", i, clip(s))
+		}
+		c.ClusterCIDRs = append(c.ClusterCIDRs, p.Masked())
+	}
+	if in.Routing.Mode != "" && in.Routing.Mode != "plain" {
+		return Invalid.Errorf("routing.mode %q: this version knows \"plain\" only", clip(in.Routing.Mode))
+	}
+	return nil
+}
+
+func (c *Config) validate() error {
+	if err := oneOf("result", c.Result, ResultMerged, ResultCluster); err != nil {
+		return err
+	}
+	if err := oneOf("runtime", c.Runtime, "", Containerd, CRIO); err != nil {
+		return err
+	}
+	if err := oneOf("logLevel", c.LogLevel, "debug", "verbose", "info", "warning", "error", "panic"); err != nil {
+		return err
+	}
+	for field, path := range map[string]string{
+		"stateDir": c.StateDir, "confDir": c.ConfDir, "clusterConfDir": c.ClusterConfDir, "binDir": c.BinDir,
+		"agentSocket": c.AgentSocket, "logFile": c.LogFile, "readinessindicatorfile": c.ReadinessIndicatorFile,
+	} {
+		if path != "" && !filepath.IsAbs(path) {
+			return Invalid.Errorf("%s %q: want an absolute path", field, clip(path))
+		}
+	}
+	for field, names := range map[string][]string{
+		"systemNamespaces": c.SystemNamespaces, "globalNamespaces": c.GlobalNamespaces, "multusNamespace": {c.MultusNamespace},
+	} {
+		for _, name := range names {
+			if err := validateKubeName(field, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// warnings names the keys that change nothing.
+func warnings(stdin []byte) []string {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(stdin, &keys) != nil {
+		return nil
+	}
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if reason, ok := noEffect[key]; ok {
+			out = append(out, "configuration key \""+key+"\" has no effect: "+reason)
+		} else if !knownKeys[key] && !slices.Contains(plainKeys, key) && !strings.HasPrefix(key, "cni.dev/") {
+			out = append(out, "configuration key \""+key+"\" is not known and has no effect")
+		}
+	}
+	return out
+}
+
+// knownKeys are the keys of fileConfig, as its struct tags write them.
+var knownKeys = tagNames(fileConfig{})
+
+func oneOf(field, value string, allowed ...string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return Invalid.Errorf("%s %q: want one of %s", field, clip(value), quoteAll(allowed))
+}
+
+func duration(field, s string, unset time.Duration) (time.Duration, error) {
+	if s == "" {
+		return unset, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Second || d > time.Hour {
+		return 0, Invalid.Errorf("%s %q: want a duration from 1s to 1h, such as \"100s\"", field, clip(s))
+	}
+	return d, nil
+}

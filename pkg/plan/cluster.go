@@ -1,0 +1,154 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// ErrNoCluster: the node has no cluster network (yet).
+var ErrNoCluster = errors.New("the node has no cluster network")
+
+// Cluster returns the pod's cluster network: the one its default-network
+// annotation names, else the configuration's. It alone gets the runtime's
+// CNI_ARGS and runtimeConfig whole (NPWG 7.5).
+func (p *Planner) Cluster(ctx context.Context, pod Pod, args [][2]string, ifname string) (*network.Attachment, error) {
+	a, err := p.podCluster(ctx, pod)
+	if a == nil && err == nil {
+		a, err = p.NodeCluster(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	own := a.CapabilityArgs
+	a.CapabilityArgs = maps.Clone(p.Config.RuntimeConfig)
+	if a.CapabilityArgs == nil {
+		a.CapabilityArgs = own
+	}
+	maps.Copy(a.CapabilityArgs, own)
+	a.Cluster, a.IfName, a.Args = true, ifname, args
+	return a, nil
+}
+
+// podCluster returns the network that replaces the cluster network for this
+// pod, or nil. A name without a namespace means multusNamespace, as in
+// Multus; isolation applies.
+func (p *Planner) podCluster(ctx context.Context, pod Pod) (*network.Attachment, error) {
+	const key = network.DefaultNetworkAnnotation
+	selections, err := network.ParseSelections(key, pod.Annotations[key])
+	if err != nil {
+		return nil, fmt.Errorf("pod %s: %w", pod, err)
+	}
+	if len(selections) == 0 {
+		return nil, nil
+	}
+	if len(selections) > 1 {
+		return nil, network.Invalid.Errorf("pod %s: annotation %s names %d networks, want one", pod, key, len(selections))
+	}
+	if selections[0].Interface != "" {
+		return nil, network.Invalid.Errorf("pod %s: annotation %s asks for interface %q; the runtime names the cluster network's interface", pod, key, selections[0].Interface)
+	}
+	a, err := p.selection(ctx, pod, p.Config.MultusNamespace, selections[0])
+	if err != nil {
+		return nil, fmt.Errorf("pod %s: annotation %s, network %q: %w", pod, key, selections[0].Name, err)
+	}
+	return a, nil
+}
+
+// NodeCluster returns the cluster network that the configuration names:
+// clusterNetwork, the first of delegates, or the first fit in clusterConfDir.
+func (p *Planner) NodeCluster(ctx context.Context) (*network.Attachment, error) {
+	ref := p.Config.ClusterNetwork
+	if ref != "" && len(p.Config.Delegates) > 0 {
+		return nil, network.Invalid.Errorf("clusterNetwork %q and delegates[0] both name the cluster network: keep one of them", ref)
+	}
+	switch {
+	case len(p.Config.Delegates) > 0:
+		return p.inline(0)
+	case ref == "":
+		return firstFit(p.Config.ClusterConfDir)
+	case filepath.IsAbs(ref):
+		return fromPath(ref)
+	}
+	return p.clusterByName(ctx, ref)
+}
+
+func fromPath(path string) (*network.Attachment, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, network.Again.Errorf("%w: clusterNetwork %s does not exist (yet); the cluster's own network writes it when it is ready", ErrNoCluster, path)
+	}
+	if err != nil {
+		return nil, network.IO.Errorf("clusterNetwork: %w", err)
+	}
+	if info.IsDir() {
+		return firstFit(path)
+	}
+	list, err := readList(path)
+	if err != nil {
+		return nil, fmt.Errorf("clusterNetwork: %w", err)
+	}
+	if err := list.Validate(path); err != nil {
+		return nil, fmt.Errorf("clusterNetwork: %w", err)
+	}
+	return &network.Attachment{List: *list, Reference: list.Name, Source: path}, nil
+}
+
+// firstFit returns the first network, by file name, that is no meta-plugin's.
+// A file before it that cannot be read ends the search: it may be the cluster
+// network half written, and a pod on another network is worse than a pod
+// that waits.
+func firstFit(dir string) (*network.Attachment, error) {
+	files, err := confFiles(dir, ".conflist", ".conf", ".json")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		list, err := readList(file)
+		if err != nil {
+			return nil, network.Again.Errorf("choose the cluster network in %s: %w; correct or remove the file, or name another in clusterNetwork", dir, err)
+		}
+		if slices.ContainsFunc(list.Types(), network.MetaPlugin) {
+			continue
+		}
+		if err := list.Validate(file); err != nil {
+			return nil, fmt.Errorf("choose the cluster network in %s: %w", dir, err)
+		}
+		return &network.Attachment{List: *list, Reference: list.Name, Source: file}, nil
+	}
+	return nil, network.Again.Errorf("%w (yet): %s holds no .conflist, .conf or .json file but meta-plugins'; install the cluster's own network, or name it in clusterNetwork", ErrNoCluster, dir)
+}
+
+// clusterByName looks a name up as a definition, then in clusterConfDir.
+func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attachment, error) {
+	var notDefined error
+	if s, err := configReference(ref); err == nil && p.Definitions != nil {
+		d, err := p.Definitions.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)
+		if err == nil {
+			return &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source}, nil
+		}
+		notDefined = err
+	}
+	f, err := byName(p.Config.ClusterConfDir, ref)
+	if err != nil {
+		return nil, fmt.Errorf("clusterNetwork: %w", err)
+	}
+	if f.list != nil {
+		return &network.Attachment{List: *f.list, Reference: f.list.Name, Source: f.file}, nil
+	}
+	return nil, network.Again.Errorf("%w (yet): no network of the name clusterNetwork %q in %s%s", ErrNoCluster, ref, p.Config.ClusterConfDir, also(notDefined))
+}
+
+func also(err error) string {
+	if err == nil {
+		return ""
+	}
+	return "; " + err.Error()
+}

@@ -1,0 +1,69 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Dir finds networks in the node's own directory:
+//
+//	Path/*.conflist, *.conf, *.json             shared: the networks of the global namespaces
+//	Path/NAMESPACE/*.conflist, *.conf, *.json   the networks of one namespace
+//
+// A network is found by the "name" inside its file. A name without a
+// namespace means the pod's own namespace, then the shared networks.
+type Dir struct {
+	Path      string
+	Isolation network.Isolation
+}
+
+// Definition implements Definitions.
+func (d Dir) Definition(_ context.Context, podNamespace, namespace, name string) (*Definition, error) {
+	if namespace == "" {
+		return d.first(name, d.folder(podNamespace), d.shared())
+	}
+	if slices.Contains(d.Isolation.Global, namespace) {
+		return d.first(name, d.folder(namespace), d.shared())
+	}
+	return d.first(name, d.folder(namespace))
+}
+
+// place is one directory to look in, and what precedes a name found there.
+type place struct {
+	dir    string
+	prefix string
+}
+
+func (d Dir) folder(namespace string) place {
+	return place{filepath.Join(d.Path, filepath.Base(namespace)), namespace + "/"}
+}
+
+func (d Dir) shared() place { return place{dir: d.Path} }
+
+func (d Dir) first(name string, places ...place) (*Definition, error) {
+	var dirs []string
+	var broken []error
+	for _, p := range places {
+		f, err := byName(p.dir, name)
+		if err != nil {
+			return nil, err
+		}
+		if f.list == nil {
+			dirs, broken = append(dirs, p.dir), append(broken, f.broken...)
+			continue
+		}
+		if p.prefix == "" && d.Isolation.On && len(d.Isolation.Global) == 0 {
+			return nil, network.Invalid.Errorf("network %q is shared (%s), and no namespace's networks are open to all: name one in globalNamespaces, or move the file to the folder of the pod's namespace", name, f.file)
+		}
+		return &Definition{Reference: p.prefix + name, Source: f.file, List: f.list}, nil
+	}
+	if len(broken) > 0 {
+		return nil, network.Invalid.Errorf("no network of the name %q in %s; files there that cannot be read: %w", name, strings.Join(dirs, " or "), errors.Join(broken...))
+	}
+	return nil, network.Invalid.Errorf("no network of the name %q in %s: add a .conflist or .conf file whose \"name\" is %q, or correct the annotation", name, strings.Join(dirs, " or "), name)
+}

@@ -1,0 +1,109 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// confFiles returns the CNI configuration files of a directory, sorted by
+// name: those with one of the extensions, which libcni reads too.
+func confFiles(dir string, extensions ...string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, network.IO.Errorf("read configuration directory: %w", err)
+	}
+	var files []string
+	for _, e := range entries {
+		if !e.IsDir() && slices.Contains(extensions, filepath.Ext(e.Name())) {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files, nil
+}
+
+// readList reads one conf or conflist with the plugins that stand in the
+// folder of its name beside it (CNI 1.1 section 1, loadOnlyInlinedPlugins).
+// The list is not yet validated.
+func readList(file string) (*network.List, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, network.IO.Errorf("read network configuration: %w", err)
+	}
+	list, err := network.ParseList(file, "", raw)
+	if err != nil {
+		return nil, err
+	}
+	if list.InlineOnly || network.ValidateNetworkName(file, list.Name) != nil {
+		return list, nil
+	}
+	folder := filepath.Join(filepath.Dir(file), list.Name)
+	more, err := confFiles(folder, ".conf")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range more {
+		plugin, err := os.ReadFile(f)
+		if err != nil {
+			return nil, network.IO.Errorf("read plugin configuration: %w", err)
+		}
+		if !json.Valid(plugin) {
+			return nil, network.Malformed.Errorf("%s: not valid JSON, and part of network %q (%s)", f, list.Name, file)
+		}
+		if isNetwork(plugin) {
+			continue
+		}
+		list.Plugins = append(list.Plugins, bytes.TrimSpace(plugin))
+	}
+	return list, nil
+}
+
+// isNetwork reports whether a conf has a name of its own. The folder beside a
+// list may be a namespace's folder too, and then holds networks, which have
+// names, beside plugins, which have none.
+func isNetwork(conf []byte) bool {
+	var named struct {
+		Name string `json:"name"`
+	}
+	return json.Unmarshal(conf, &named) == nil && named.Name != ""
+}
+
+// found is what a look-up in one directory came to.
+type found struct {
+	file   string
+	list   *network.List
+	broken []error // files that could not be read, should the name be theirs
+}
+
+// byName looks for the network of that name in a directory: .conflist files
+// first, then .conf and .json (NPWG 3.4.1). A broken neighbour harms nobody.
+func byName(dir, name string) (found, error) {
+	var f found
+	for _, extensions := range [][]string{{".conflist"}, {".conf", ".json"}} {
+		files, err := confFiles(dir, extensions...)
+		if err != nil {
+			return f, err
+		}
+		for _, file := range files {
+			list, err := readList(file)
+			if err != nil {
+				f.broken = append(f.broken, err)
+				continue
+			}
+			if list.Name == name {
+				f.file, f.list = file, list
+				return f, list.Validate(file)
+			}
+		}
+	}
+	return f, nil
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Usage: tools/suite.sh NAME COMMAND [ARG...]
+# Runs the command under a heading and prints how many seconds it took.
+set -euo pipefail
+
+[ $# -ge 2 ] || { echo "usage: $0 NAME COMMAND [ARG...]" >&2; exit 2; }
+name=$1
+shift
+echo "=== $name"
+SECONDS=0
+status=0
+"$@" || status=$?
+if [ "$status" -eq 0 ]; then
+	echo "=== $name: ok, $SECONDS s"
+else
+	echo "=== $name: FAILED with exit code $status, $SECONDS s"
+fi
+exit "$status"
