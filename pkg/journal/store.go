@@ -95,23 +95,53 @@ func (s *Store) open(ctx context.Context, container string, flags int) (*Entry, 
 	}
 }
 
+// load reads the journal that f holds the lock of.
 func (s *Store) load(f *os.File, container string) (*Entry, error) {
 	data, err := io.ReadAll(f)
 	if err != nil {
 		return nil, errors.Join(s.failed(err), f.Close())
 	}
-	e := &Entry{store: s, file: f, container: container}
+	contents, whole, err := read(f.Name(), data)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &Entry{
+		Contents: *contents, store: s, file: f, container: container,
+		size: int64(whole), torn: whole < len(data),
+	}, nil
+}
+
+// read takes over the lines of a journal. It returns how many bytes of data
+// are whole lines.
+func read(path string, data []byte) (*Contents, int, error) {
 	events, whole, damaged := decodeLines(data)
-	e.Damaged = damaged
+	c := &Contents{Damaged: damaged}
 	for _, ev := range events {
 		if ev.Version > Version {
-			return nil, errors.Join(network.Unsupported.Errorf(
-				"journal %s is of format %d, this version reads %d: upgrade the multiplexer plugin on this node", f.Name(), ev.Version, Version), f.Close())
+			return nil, 0, network.Unsupported.Errorf(
+				"journal %s is of format %d, this version reads %d: upgrade the multiplexer plugin on this node", path, ev.Version, Version)
 		}
-		e.apply(ev)
+		c.apply(ev)
 	}
-	e.size, e.torn = int64(whole), whole < len(data)
-	return e, nil
+	return c, whole, nil
+}
+
+// Read returns what a container's journal says at this moment, without its
+// lock: for showing, not for acting.
+func (s *Store) Read(container string) (*Contents, error) {
+	if err := network.ValidateContainerID(container); err != nil {
+		return nil, err
+	}
+	path := s.path(journalDir, container)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrAbsent
+	}
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	c, _, err := read(path, data)
+	return c, err
 }
 
 // failed says which directory is at fault and what to do about it.

@@ -1,0 +1,55 @@
+package journal
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// TableHeader names the columns of Contents.TableRow.
+func TableHeader() []string {
+	return []string{"CONTAINER", "POD", "INTERFACES", "STATE", "SINCE", "NETNS"}
+}
+
+// TableRow shows the journal as one row.
+func (c *Contents) TableRow() []string {
+	if !c.Usable() {
+		return []string{"?", "", "", c.State(), "", ""}
+	}
+	return []string{
+		c.Header.Container, orDash(c.Header.Pod), orDash(strings.Join(c.Names(), ",")), c.State(),
+		c.Opened.Format(time.RFC3339), c.Header.Netns,
+	}
+}
+
+// State says in a few words how far the container has come.
+func (c *Contents) State() string {
+	switch {
+	case !c.Usable():
+		return "damaged"
+	case c.Releasing != "" && c.Failures > 0:
+		return fmt.Sprintf("release failed %d times (%s)", c.Failures, c.Releasing)
+	case c.Releasing != "":
+		return "being released (" + c.Releasing + ")"
+	case c.Complete:
+		return "attached"
+	}
+	return "being attached"
+}
+
+// RecordHeader names the columns of Record.TableRow.
+func RecordHeader() []string {
+	return []string{"INTERFACE", "NETWORK", "STEP", "SOURCE", "LAST ERROR"}
+}
+
+// TableRow shows the attachment as one row.
+func (r *Record) TableRow() []string {
+	return []string{r.IfName, r.Reference, string(r.Step), r.Source, orDash(r.Error)}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
