@@ -39,6 +39,9 @@ func run() int {
 		return printVersion()
 	}
 	if container := os.Getenv(delegate.NestedEnv); container != "" {
+		if os.Getenv("CNI_COMMAND") == "DEL" {
+			return 0 // the ADD was refused: there is nothing to undo
+		}
 		return fail(cni.Current(), types.NewError(types.ErrInvalidNetworkConfig,
 			"multiplexer was called by a delegate of its own, for container "+container+": one of that pod's networks leads back to multiplexer; correct the network's plugin", ""))
 	}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -62,6 +63,9 @@ func listContainers(out io.Writer, store *journal.Store) error {
 	rows := [][]string{journal.TableHeader()}
 	for _, container := range containers {
 		contents, err := store.Read(container)
+		if errors.Is(err, journal.ErrAbsent) {
+			continue // released since
+		}
 		if err != nil {
 			return fmt.Errorf("container %s: %w", container, err)
 		}

@@ -40,6 +40,18 @@ type Request struct {
 	PrevResult json.RawMessage
 }
 
+// Preflight reports whether every plugin of the attachment can be found. A
+// list with a missing plugin must not be started: libcni would run the
+// plugins before it, and its DEL would stop at it.
+func (r *Runner) Preflight(a *network.Attachment) error {
+	for _, pluginType := range a.Types() {
+		if _, err := r.find(pluginType, r.Path); err != nil {
+			return fmt.Errorf("%s from %s: %w", a, a.Source, err)
+		}
+	}
+	return nil
+}
+
 // Add attaches. The result is at the attachment's own cniVersion, as a
 // later DEL gets it back. A delegate's *types.Error stays reachable.
 func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (types.Result, error) {

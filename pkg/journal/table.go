@@ -44,7 +44,7 @@ func RecordHeader() []string {
 
 // TableRow shows the attachment as one row.
 func (r *Record) TableRow() []string {
-	return []string{r.IfName, r.Reference, string(r.Step), r.Source, orDash(r.Error)}
+	return []string{r.IfName, r.Reference, string(r.Step), r.Source, orDash(strings.ReplaceAll(r.Error, "\n", "; "))}
 }
 
 func orDash(s string) string {

@@ -119,7 +119,7 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 	if len(secondaries) == 0 {
 		return cluster.Result, nil
 	}
-	first, err := entry.Plan(secondaries...)
+	first, err := c.record(entry, secondaries...)
 	if err != nil {
 		return nil, err
 	}
@@ -167,11 +167,21 @@ func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.P
 	if err != nil {
 		return part, err
 	}
-	i, err := entry.Plan(*attachment)
+	i, err := c.record(entry, *attachment)
 	if err != nil {
 		return part, err
 	}
 	return c.attach(ctx, entry, i)
+}
+
+// record writes a plan down, once all its plugins are known to be there.
+func (c *call) record(entry *journal.Entry, attachments ...network.Attachment) (int, error) {
+	for i := range attachments {
+		if err := c.runner.Preflight(&attachments[i]); err != nil {
+			return 0, err
+		}
+	}
+	return entry.Plan(attachments...)
 }
 
 // attach runs one attachment's ADD, with a line in the journal before and

@@ -41,18 +41,19 @@ func codes(kind network.Kind) uint {
 // cniError gives an error its code: a delegate's own, unchanged, else that
 // of its kind. The text is kept whole.
 func cniError(err error) error {
+	msg := strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join's separator
 	var own *types.Error
 	if errors.As(err, &own) {
-		return types.NewError(own.Code, err.Error(), own.Details)
+		return types.NewError(own.Code, msg, own.Details)
 	}
 	var kind network.Kind
 	switch {
 	case errors.As(err, &kind):
-		return types.NewError(codes(kind), err.Error(), "")
+		return types.NewError(codes(kind), msg, "")
 	case errors.Is(err, journal.ErrBusy):
-		return types.NewError(types.ErrTryAgainLater, err.Error(), "")
+		return types.NewError(types.ErrTryAgainLater, msg, "")
 	}
-	return types.NewError(types.ErrInternal, err.Error(), "")
+	return types.NewError(types.ErrInternal, msg, "")
 }
 
 // presentable rewords what containerd's go-cni takes for success of a DEL,
