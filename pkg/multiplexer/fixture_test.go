@@ -84,6 +84,9 @@ func (f *fixture) list(name, subnet string, steps obj) obj {
 	return obj{"cniVersion": "1.0.0", "name": name, "plugins": []any{f.plugin(subnet, steps)}}
 }
 
+// linked are the steps of a recorder that makes a real interface.
+func linked() obj { return obj{"ADD": []any{obj{"allocate": true}, obj{"link": true}}} }
+
 // define adds shared networks a, b, ... each with a subnet of its own.
 func (f *fixture) define(names ...string) {
 	for i, name := range names {
