@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -132,6 +133,10 @@ func classify(err error) error {
 	var kind network.Kind
 	if errors.As(err, &kind) {
 		return err
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return network.IO.Errorf("libcni's scratch directory (cache in stateDir of multiplexer's configuration): %w", path)
 	}
 	// What is left is libcni reading a plugin's output.
 	return network.Malformed.Errorf("a plugin's output cannot be understood: %w", err)

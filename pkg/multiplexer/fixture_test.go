@@ -221,3 +221,15 @@ func (f *fixture) conf(c nettest.Call) obj {
 	f.must(json.Unmarshal([]byte(c.Stdin), &out))
 	return out
 }
+
+// withoutIPAM leaves host-local's own files out of a snapshot: its lock and
+// the last address it gave stay by design.
+func withoutIPAM(snapshot string) string {
+	var kept []string
+	for line := range strings.SplitSeq(snapshot, "\n") {
+		if !strings.Contains(line, "ipam/") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "\n")
+}
