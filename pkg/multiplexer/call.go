@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
@@ -37,6 +38,11 @@ func (p *Plugin) start(args *skel.CmdArgs) (*call, error) {
 	config, err := network.ParseConfig(args.StdinData)
 	if err != nil {
 		return nil, err
+	}
+	if args.IfName != "" {
+		if err = network.ValidateInterface("CNI_IFNAME", args.IfName); err != nil {
+			return nil, network.Environment.Errorf("%w", err)
+		}
 	}
 	c := &call{plugin: p, args: args, config: config}
 	if c.cniArgs, err = parseArgs(args.Args); err != nil {
@@ -120,7 +126,7 @@ func parseArgs(s string) ([][2]string, error) {
 			continue
 		}
 		key, value, ok := strings.Cut(pair, "=")
-		if !ok || key == "" {
+		if !ok || key == "" || !utf8.ValidString(pair) {
 			return nil, network.Environment.Errorf("CNI_ARGS: %q is no KEY=VALUE pair", pair)
 		}
 		out = append(out, [2]string{key, value})

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/utils"
@@ -40,8 +42,12 @@ func ValidateContainerID(id string) error {
 }
 
 // ValidateInterface reports whether a name can be a kernel interface's (at
-// most 15 bytes, no '/', ':' or space, not "." or ".."). NPWG 4.1.2.1.6.
+// most 15 bytes, no '/', ':' or space, not "." or ".."). NPWG 4.1.2.1.6. The
+// kernel takes any bytes; names that are no text could not be written down.
 func ValidateInterface(field, name string) error {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return Invalid.Errorf("%s %q: an interface name is text, without control characters", field, clip(name))
+	}
 	if err := utils.ValidateInterfaceName(name); err != nil {
 		return Invalid.Errorf("%s %q: %s; an interface name has 1 to 15 characters, none of them '/', ':' or a space",
 			field, clip(name), why(err))
