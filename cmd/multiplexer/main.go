@@ -24,7 +24,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-var version = "dev" //nolint:gochecknoglobals // set by the linker
+var version = "dev" // set by the linker
 
 func main() {
 	// A call lives for milliseconds: collecting garbage would cost more than
@@ -55,21 +55,28 @@ func run() int {
 		Embedded: map[string]network.Embedded{}, Stdout: os.Stdout, Stderr: os.Stderr,
 		Self: self, BootIDPath: "/proc/sys/kernel/random/boot_id", Now: time.Now,
 	}
-	spoken := cni.Current()
+	var stdin []byte
 	bind := func(verb func(context.Context, *skel.CmdArgs) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
-			if v, err := create.DecodeVersion(args.StdinData); err == nil {
-				spoken = v
-			}
+			stdin = args.StdinData
 			return verb(ctx, args)
 		}
 	}
 	if e := skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add: bind(p.Add), Del: bind(p.Del), Check: bind(p.Check), GC: bind(p.GC), Status: bind(p.Status),
 	}, cni.All, "CNI plugin multiplexer "+version); e != nil {
-		return fail(spoken, e)
+		return fail(spoken(stdin), e)
 	}
 	return 0
+}
+
+// spoken is the version that an error is printed in: the configuration's, or
+// the newest where skel refused the call before the configuration was read.
+func spoken(stdin []byte) string {
+	if v, err := create.DecodeVersion(stdin); err == nil {
+		return v
+	}
+	return cni.Current()
 }
 
 // printVersion answers VERSION, whatever the configuration looks like. The

@@ -15,7 +15,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 )
 
-var version = "dev" //nolint:gochecknoglobals // set by the linker
+var version = "dev" // set by the linker
 
 func main() {
 	if err := command().Execute(); err != nil {
@@ -62,12 +62,12 @@ func listContainers(out io.Writer, store *journal.Store) error {
 	}
 	rows := [][]string{journal.TableHeader()}
 	for _, container := range containers {
-		contents, err := store.Read(container)
-		if errors.Is(err, journal.ErrAbsent) {
+		contents, rerr := store.Read(container)
+		if errors.Is(rerr, journal.ErrAbsent) {
 			continue // released since
 		}
-		if err != nil {
-			return fmt.Errorf("container %s: %w", container, err)
+		if rerr != nil {
+			return fmt.Errorf("container %s: %w", container, rerr)
 		}
 		row := contents.TableRow()
 		row[0] = container
@@ -85,7 +85,7 @@ func listAttachments(out io.Writer, store *journal.Store, container string) erro
 	for i := range contents.Records {
 		rows = append(rows, contents.Records[i].TableRow())
 	}
-	if err := table(out, [][]string{journal.TableHeader(), contents.TableRow()}); err != nil {
+	if err = table(out, [][]string{journal.TableHeader(), contents.TableRow()}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(out)

@@ -2,10 +2,9 @@ package delegate
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
@@ -27,6 +26,7 @@ type execution struct {
 	runner     *Runner
 	attachment *network.Attachment
 	request    Request
+	printed    []byte // by the last plugin
 }
 
 var _ invoke.Exec = (*execution)(nil)
@@ -59,18 +59,15 @@ func (r *Runner) find(pluginType string, path []string) (string, error) {
 // ExecPlugin runs one plugin of the chain with its own bytes in place of the
 // stand-in.
 func (x *execution) ExecPlugin(ctx context.Context, path string, standIn []byte, environ []string) ([]byte, error) {
-	stdin, plugin, err := request(x.attachment, standIn, x.request.PrevResult)
+	stdin, err := request(x.attachment, standIn, x.request.PrevResult)
 	if err != nil {
 		return nil, err
 	}
-	out, err := x.start(ctx, path, stdin, environ)
-	if err == nil && slices.Contains(environ, "CNI_COMMAND=ADD") && !json.Valid(out) {
-		err = network.Malformed.Errorf("printed %q, which is no CNI result", short(string(out)))
-	}
+	x.printed, err = x.start(ctx, path, stdin, environ)
 	if err != nil {
-		return nil, &pluginError{pluginType: plugin.Type, err: err}
+		return nil, &pluginError{pluginType: strings.TrimPrefix(filepath.Base(path), embeddedPrefix), err: err}
 	}
-	return out, nil
+	return x.printed, nil
 }
 
 func (x *execution) start(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {

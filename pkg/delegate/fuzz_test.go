@@ -22,12 +22,9 @@ func FuzzRequest(f *testing.F) {
 		}
 		a := &network.Attachment{List: *list, IfName: "net1"}
 		for i, conf := range stub(a).Plugins {
-			out, known, err := request(a, conf.Bytes, prev)
-			if err != nil {
-				t.Fatalf("plugins[%d]: %v", i, err)
-			}
-			if known.Type != list.Types()[i] {
-				t.Errorf("plugins[%d] became %q", i, known.Type)
+			out, rerr := request(a, conf.Bytes, prev)
+			if rerr != nil {
+				t.Fatalf("plugins[%d]: %v", i, rerr)
 			}
 			compare(t, list.Plugins[i], out, len(prev) > 0)
 		}

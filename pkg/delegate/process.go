@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
@@ -49,15 +50,20 @@ func (r *Runner) runProcess(ctx context.Context, path string, stdin []byte, envi
 func (r *Runner) runOnce(ctx context.Context, path string, stdin []byte, environ []string, guard *os.File) ([]byte, error) {
 	var stdout, stderr limited
 	stdout.most, stderr.most = maxOutput, maxStderr
+	input, err := filled(stdin)
+	if err != nil {
+		return nil, network.IO.Errorf("start %s: %w", path, err)
+	}
+	defer input.Close()
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), &stdout, io.MultiWriter(&stderr, r.Stderr)
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, input, &stdout, io.MultiWriter(&stderr, r.Stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = pipeDelay
 	if guard != nil {
 		cmd.ExtraFiles = []*os.File{guard}
 	}
-	err := cmd.Run()
+	err = cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil // it ended well, and left a daemon with our pipe behind
 	}
@@ -72,6 +78,23 @@ func (r *Runner) runOnce(ctx context.Context, path string, stdin []byte, environ
 		return nil, network.IO.Errorf("start %s: %w", path, err)
 	}
 	return nil, failure(err, &stdout, &stderr)
+}
+
+// filled returns a file to read the bytes from. A delegate finds its input
+// complete when it starts, and nobody has to be woken up to write it.
+func filled(data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memory for standard input: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "stdin")
+	if _, err = f.Write(data); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // failure reads what a failed plugin printed: a CNI error, which is returned
@@ -125,7 +148,7 @@ func (l *limited) Write(p []byte) (int, error) {
 
 // classify drops libcni's own words around a plugin's error, and gives
 // libcni's errors, which have no type, a kind.
-func classify(err error) error {
+func (x *execution) classify(err error) error {
 	var plugin *pluginError
 	if errors.As(err, &plugin) {
 		return plugin
@@ -139,5 +162,5 @@ func classify(err error) error {
 		return network.IO.Errorf("libcni's scratch directory (cache in stateDir of multiplexer's configuration): %w", path)
 	}
 	// What is left is libcni reading a plugin's output.
-	return network.Malformed.Errorf("a plugin's output cannot be understood: %w", err)
+	return network.Malformed.Errorf("a plugin printed %q, which is no CNI result: %w", short(string(x.printed)), err)
 }

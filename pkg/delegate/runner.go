@@ -36,7 +36,7 @@ type Request struct {
 	// Guard is a file that every process started for this call inherits; nil
 	// where there is no journal. The caller closes it.
 	Guard *os.File
-	// PrevResult is what ADD returned, at DEL and CHECK.
+	// PrevResult is Result.Raw of the ADD, at DEL and CHECK.
 	PrevResult json.RawMessage
 }
 
@@ -54,7 +54,7 @@ func (r *Runner) Preflight(a *network.Attachment) error {
 
 // Add attaches. The result is at the attachment's own cniVersion, as a
 // later DEL gets it back. A delegate's *types.Error stays reachable.
-func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (types.Result, error) {
+func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (*Result, error) {
 	x, cni := r.prepare(a, req)
 	rt := x.runtimeConf()
 	result, err := cni.AddNetworkList(ctx, stub(a), rt)
@@ -62,29 +62,35 @@ func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (t
 		err = dropErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, classify(err))
+		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, x.classify(err))
 	}
 	return checkedResult(a, result)
 }
 
-// checkedResult refuses a result that cannot be merged, and brings it to the
-// attachment's version.
-func checkedResult(a *network.Attachment, result types.Result) (types.Result, error) {
-	if result == nil {
-		return nil, network.Malformed.Errorf("attach %s from %s: the last plugin returned no result", a, a.Source)
-	}
+// Result is what an attachment's ADD returned.
+type Result struct {
+	Raw    json.RawMessage // at the attachment's own cniVersion: the prevResult of CHECK and DEL
+	Newest *current.Result // at the highest version, for merging
+}
+
+// checkedResult refuses a result that cannot be merged.
+func checkedResult(a *network.Attachment, result types.Result) (*Result, error) {
 	newest, err := current.NewResultFromResult(result)
 	if err != nil {
 		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
 	}
-	if err := network.CheckResult(newest); err != nil {
+	if err = network.CheckResult(newest); err != nil {
 		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, err)
 	}
-	result, err = result.GetAsVersion(a.CNIVersion)
+	own, err := result.GetAsVersion(a.CNIVersion)
 	if err != nil {
 		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
 	}
-	return result, nil
+	raw, err := json.Marshal(own)
+	if err != nil {
+		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
+	}
+	return &Result{Raw: raw, Newest: newest}, nil
 }
 
 // Del detaches.
@@ -117,6 +123,9 @@ func (r *Runner) Status(ctx context.Context, a *network.Attachment) error {
 // older than GC (1.1.0) are not asked. Every plugin is asked, whatever the
 // others answer; the error joins theirs.
 func (r *Runner) GC(ctx context.Context, a *network.Attachment, valid []types.GCAttachment) error {
+	if valid == nil {
+		valid = []types.GCAttachment{} // an empty list: null would be another message
+	}
 	_, cni := r.prepare(a, Request{})
 	if err := cni.GCNetworkList(ctx, stub(a), &libcni.GCArgs{ValidAttachments: valid}); err != nil {
 		return fmt.Errorf("collect garbage of network %q from %s: %w", a.Name, a.Source, err)
@@ -127,7 +136,7 @@ func (r *Runner) GC(ctx context.Context, a *network.Attachment, valid []types.GC
 func (r *Runner) run(a *network.Attachment, req Request, verb string, call func(*libcni.CNIConfig, *libcni.RuntimeConf) error) error {
 	x, cni := r.prepare(a, req)
 	if err := call(cni, x.runtimeConf()); err != nil {
-		return fmt.Errorf("%s %s from %s: %w", verb, a, a.Source, classify(err))
+		return fmt.Errorf("%s %s from %s: %w", verb, a, a.Source, x.classify(err))
 	}
 	return nil
 }
@@ -147,16 +156,7 @@ func (r *Runner) dropCache(a *network.Attachment, rt *libcni.RuntimeConf) error 
 	return nil
 }
 
-// Encode returns a result as JSON, for the journal.
-func Encode(result types.Result) (json.RawMessage, error) {
-	raw, err := json.Marshal(result)
-	if err != nil {
-		return nil, fmt.Errorf("encode result: %w", err)
-	}
-	return raw, nil
-}
-
-// Decode reads a result that Encode wrote, at the highest version.
+// Decode reads a Result.Raw, at the highest version.
 func Decode(raw json.RawMessage) (*current.Result, error) {
 	result, err := create.CreateFromBytes(raw)
 	if err != nil {

@@ -45,22 +45,18 @@ func capabilities(p network.Plugin) []byte {
 // without what a runtime must not pass on, under the keys that libcni added
 // to its stand-in (CNI 1.1 section 3, "Deriving request configuration").
 // prev, when given, is the ADD's result for DEL and CHECK.
-func request(a *network.Attachment, standIn []byte, prev json.RawMessage) ([]byte, network.Plugin, error) {
+func request(a *network.Attachment, standIn []byte, prev json.RawMessage) ([]byte, error) {
 	var added map[string]json.RawMessage
 	if err := json.Unmarshal(standIn, &added); err != nil {
-		return nil, network.Plugin{}, fmt.Errorf("decode libcni's configuration: %w", err)
+		return nil, fmt.Errorf("decode libcni's configuration: %w", err)
 	}
-	var place string
-	if err := json.Unmarshal(added[indexKey], &place); err != nil {
-		return nil, network.Plugin{}, fmt.Errorf("decode the plugin's place: %w", err)
-	}
-	i, err := strconv.Atoi(place)
+	i, err := strconv.Atoi(strings.Trim(string(added[indexKey]), `"`))
 	if err != nil || i < 0 || i >= len(a.Plugins) {
-		return nil, network.Plugin{}, fmt.Errorf("plugin %q of %d", place, len(a.Plugins))
+		return nil, fmt.Errorf("libcni's configuration: plugin %s of %d", added[indexKey], len(a.Plugins))
 	}
 	out := map[string]json.RawMessage{}
-	if err := json.Unmarshal(a.Plugins[i], &out); err != nil {
-		return nil, network.Plugin{}, fmt.Errorf("decode plugins[%d]: %w", i, err)
+	if err = json.Unmarshal(a.Plugins[i], &out); err != nil {
+		return nil, fmt.Errorf("decode plugins[%d]: %w", i, err)
 	}
 	maps.DeleteFunc(out, func(key string, _ json.RawMessage) bool {
 		return key == "capabilities" || key == "runtimeConfig" || key == "prevResult" || strings.HasPrefix(key, "cni.dev/")
@@ -72,8 +68,7 @@ func request(a *network.Attachment, standIn []byte, prev json.RawMessage) ([]byt
 	if len(prev) > 0 {
 		out["prevResult"] = prev
 	}
-	raw, err := json.Marshal(out)
-	return raw, a.Parsed()[i], err
+	return json.Marshal(out)
 }
 
 // runtimeConf is the rest of what libcni wants.

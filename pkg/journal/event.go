@@ -54,22 +54,22 @@ type event struct {
 	Note    string               `json:"note,omitempty"` // release: which verb; failed: the error
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // encodeLine writes "CRC32C JSON\n"; the checksum is over the JSON.
 func encodeLine(e event) ([]byte, error) {
 	body, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode journal event %q: %w", e.Event, err)
 	}
-	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(body, castagnoli), body), nil
+	return fmt.Appendf(nil, "%08x %s\n", checksum(body), body), nil
 }
+
+func checksum(body []byte) uint32 { return crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) }
 
 // decodeLine reads one line without its newline.
 func decodeLine(line []byte) (event, error) {
 	var e event
 	sum, body, ok := bytes.Cut(line, []byte(" "))
-	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(body, castagnoli)) {
+	if !ok || string(sum) != fmt.Sprintf("%08x", checksum(body)) {
 		return e, fmt.Errorf("checksum does not match")
 	}
 	if err := json.Unmarshal(body, &e); err != nil {

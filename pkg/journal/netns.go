@@ -33,16 +33,16 @@ func Cookie(path string) (uint64, error) {
 	defer target.Close()
 	var cookie uint64
 	err = within(target, func() error {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("open a socket: %w", err)
+		fd, serr := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if serr != nil {
+			return fmt.Errorf("open a socket: %w", serr)
 		}
 		defer unix.Close(fd)
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		if errors.Is(err, unix.ENOPROTOOPT) {
+		cookie, serr = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		if errors.Is(serr, unix.ENOPROTOOPT) {
 			return nil // an older kernel: the path and the boot id must do
 		}
-		return err
+		return serr
 	})
 	if err != nil {
 		return 0, fmt.Errorf("network namespace %s: %w", path, err)
@@ -63,7 +63,7 @@ func within(target netns.NsHandle, fn func() error) error {
 			return
 		}
 		defer home.Close()
-		if err := netns.Set(target); err != nil {
+		if err = netns.Set(target); err != nil {
 			runtime.UnlockOSThread()
 			done <- fmt.Errorf("enter: %w", err)
 			return

@@ -26,7 +26,7 @@ func (e *Entry) Guard() (*os.File, error) {
 	if err != nil {
 		return nil, e.store.failed(err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(e.store.failed(err), f.Close())
 	}
 	return f, nil
@@ -50,16 +50,16 @@ func (e *Entry) AwaitOrphan(ctx context.Context, patience time.Duration) error {
 	defer f.Close()
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := lock(waiting, f); !errors.Is(err, ErrBusy) {
+	if err = lock(waiting, f); !errors.Is(err, ErrBusy) {
 		return err
 	}
-	if err := killHolders(f); err != nil {
+	if err = killHolders(f); err != nil {
 		return err
 	}
 	// Killed processes give their locks back at once, but not instantly.
 	dying, cancelDying := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancelDying()
-	if err := lock(dying, f); err != nil {
+	if err = lock(dying, f); err != nil {
 		return fmt.Errorf("a delegate of an earlier call for this container cannot be ended: %w", err)
 	}
 	return nil
@@ -78,11 +78,11 @@ func killHolders(f *os.File) error {
 		return fmt.Errorf("find the processes that hold %s: %w", f.Name(), err)
 	}
 	for _, p := range procs {
-		pid, err := strconv.Atoi(p.Name())
-		if err != nil || pid == os.Getpid() || !holds(pid, want) {
+		pid, perr := strconv.Atoi(p.Name())
+		if perr != nil || pid == os.Getpid() || !holds(pid, want) {
 			continue
 		}
-		if err := killHolder(pid, want); err != nil {
+		if err = killHolder(pid, want); err != nil {
 			return err
 		}
 	}
@@ -101,7 +101,7 @@ func killHolder(pid int, want os.FileInfo) error {
 	if !holds(pid, want) {
 		return nil
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", pid, err)
 	}
 	return nil
@@ -115,7 +115,7 @@ func holds(pid int, want os.FileInfo) bool {
 		return false // it ended meanwhile
 	}
 	for _, fd := range fds {
-		if st, err := os.Stat(filepath.Join(dir, fd.Name())); err == nil && os.SameFile(st, want) {
+		if st, serr := os.Stat(filepath.Join(dir, fd.Name())); serr == nil && os.SameFile(st, want) {
 			return true
 		}
 	}

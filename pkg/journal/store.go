@@ -15,10 +15,10 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// ErrAbsent: the container has no journal.
+// ErrAbsent says that the container has no journal.
 var ErrAbsent = errors.New("no journal for this container")
 
-// ErrBusy: another process works on this container.
+// ErrBusy says that another process works on this container.
 var ErrBusy = errors.New("another process works on this container")
 
 // Store is the directory that holds the journals:
@@ -54,7 +54,7 @@ func (s *Store) Create(ctx context.Context, container string) (*Entry, error) {
 		return e, err
 	}
 	for _, dir := range []string{journalDir, runningDir, releaseDir} {
-		if err := os.MkdirAll(filepath.Join(s.Dir, dir), 0o700); err != nil {
+		if err = os.MkdirAll(filepath.Join(s.Dir, dir), 0o700); err != nil {
 			return nil, s.failed(err)
 		}
 	}
@@ -81,17 +81,17 @@ func (s *Store) open(ctx context.Context, container string, flags int) (*Entry, 
 		if err != nil {
 			return nil, s.failed(err)
 		}
-		if err := lock(ctx, f); err != nil {
+		if err = lock(ctx, f); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		// Whoever held the lock before may have removed the file.
-		if gone, err := removed(f); err != nil || gone {
-			if err := errors.Join(err, f.Close()); err != nil {
-				return nil, s.failed(err)
-			}
-			continue
+		gone, err := removed(f)
+		if err == nil && !gone {
+			return s.load(f, container)
 		}
-		return s.load(f, container)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, s.failed(err)
+		}
 	}
 }
 

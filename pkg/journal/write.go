@@ -91,12 +91,12 @@ func (e *Entry) append(ev event) error {
 		return err
 	}
 	if e.torn {
-		if err := e.file.Truncate(e.size); err != nil {
+		if err = e.file.Truncate(e.size); err != nil {
 			return e.store.failed(err)
 		}
 		e.torn = false
 	}
-	if _, err := e.file.WriteAt(line, e.size); err != nil {
+	if _, err = e.file.WriteAt(line, e.size); err != nil {
 		e.torn = true
 		return e.store.failed(err)
 	}
@@ -112,7 +112,7 @@ func (e *Entry) Sync() error {
 	if err != nil {
 		return e.store.failed(err)
 	}
-	if err := errors.Join(e.file.Sync(), dir.Sync(), dir.Close()); err != nil {
+	if err = errors.Join(e.file.Sync(), dir.Sync(), dir.Close()); err != nil {
 		return e.store.failed(err)
 	}
 	return nil

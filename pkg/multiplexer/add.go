@@ -21,7 +21,7 @@ import (
 
 // add is ADD. Work stops in time to leave timeout.del for undoing it.
 func (c *call) add(ctx context.Context) error {
-	for _, w := range c.config.Warnings {
+	for _, w := range network.Warnings(c.args.StdinData) {
 		c.log.Warn(w)
 	}
 	working, cancel := context.WithTimeout(ctx, c.config.AddTimeout-c.config.DelTimeout)
@@ -36,7 +36,7 @@ func (c *call) add(ctx context.Context) error {
 		return err
 	}
 	defer entry.Close()
-	if err := entry.Begin(header); err != nil {
+	if err = entry.Begin(header); err != nil {
 		return errors.Join(err, entry.Remove())
 	}
 	result, err := c.attachAll(working, entry, pod)
@@ -123,16 +123,16 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 	if err != nil {
 		return nil, err
 	}
-	if err := entry.Sync(); err != nil {
+	if err = entry.Sync(); err != nil {
 		return nil, err
 	}
 	var parts []network.Part
 	for i := first; i < len(entry.Records); i++ {
-		part, err := c.attach(ctx, entry, i)
-		if err != nil {
+		var part network.Part
+		if part, err = c.attach(ctx, entry, i); err != nil {
 			return nil, err
 		}
-		if err := newNames(entry, i, part, inUse); err != nil {
+		if err = newNames(entry, i, part, inUse); err != nil {
 			return nil, err
 		}
 		inUse = append(inUse, network.PodInterfaces(part)...)
@@ -197,7 +197,7 @@ func (c *call) attach(ctx context.Context, entry *journal.Entry, i int) (network
 		return part, err
 	}
 	defer guard.Close()
-	if err := entry.Adding(i); err != nil {
+	if err = entry.Adding(i); err != nil {
 		return part, err
 	}
 	start := c.plugin.Now()
@@ -208,14 +208,8 @@ func (c *call) attach(ctx context.Context, entry *journal.Entry, i int) (network
 		return part, err
 	}
 	c.log.Info("attached", "network", a.Reference, "interface", a.IfName, "duration", c.plugin.Now().Sub(start))
-	raw, err := delegate.Encode(result)
-	if err != nil {
-		return part, err
-	}
-	if part.Result, err = current.NewResultFromResult(result); err != nil {
-		return part, network.Malformed.Errorf("result of %s: %w", a, err)
-	}
-	return part, entry.Added(i, raw)
+	part.Result = result.Newest
+	return part, entry.Added(i, result.Raw)
 }
 
 // newNames refuses an attachment whose result claims an interface that the
@@ -274,7 +268,7 @@ func (c *call) print(result *current.Result) error {
 	if err != nil {
 		return network.Unsupported.Errorf("result: %w", err)
 	}
-	if err := out.PrintTo(c.plugin.Stdout); err != nil {
+	if err = out.PrintTo(c.plugin.Stdout); err != nil {
 		return network.IO.Errorf("print the result: %w", err)
 	}
 	return nil

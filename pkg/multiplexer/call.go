@@ -66,10 +66,7 @@ func (p *Plugin) start(args *skel.CmdArgs) (*call, error) {
 	c.store = &journal.Store{Dir: config.StateDir, Now: p.Now}
 	c.planner = &plan.Planner{Config: config, Warn: func(msg string) { c.log.Warn(msg) }}
 	if config.AgentSocket == "" {
-		c.planner.Definitions = plan.Dir{
-			Path:      config.ConfDir,
-			Isolation: network.Isolation{On: config.NamespaceIsolation, Global: config.GlobalNamespaces},
-		}
+		c.planner.Definitions = plan.NewDir(config.ConfDir, network.Isolation{On: config.NamespaceIsolation, Global: config.GlobalNamespaces})
 	}
 	return c, nil
 }

@@ -55,7 +55,7 @@ func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, record *journa
 		return err
 	}
 	part := network.Part{IfName: record.IfName, Result: result}
-	if err := pod.Verify(part.Indexed(c.args.Netns)); err != nil {
+	if err = pod.Verify(part.Indexed(c.args.Netns)); err != nil {
 		return fmt.Errorf("check %s: %w", &record.Attachment, err)
 	}
 	return nil

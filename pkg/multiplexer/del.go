@@ -39,7 +39,9 @@ func (c *call) delCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.runner.Del(ctx, attachment, c.unrecorded())
+	request := c.unrecorded()
+	request.PrevResult = c.config.PrevResult
+	return c.runner.Del(ctx, attachment, request)
 }
 
 func (c *call) unrecorded() delegate.Request {
@@ -53,9 +55,9 @@ func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry) error {
 	c.log.Warn("the container's journal is empty or damaged: detaching what its annotations ask for today", "lines", entry.Damaged)
 	var failed []error
 	if pod, err := c.pod(); err == nil {
-		secondaries, err := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{c.args.IfName})
-		if err != nil {
-			c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", err.Error())
+		secondaries, perr := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{c.args.IfName})
+		if perr != nil {
+			c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", perr.Error())
 		}
 		for i := range secondaries {
 			failed = append(failed, c.runner.Del(ctx, &secondaries[len(secondaries)-1-i], c.unrecorded()))

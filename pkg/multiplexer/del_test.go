@@ -251,8 +251,8 @@ func TestFiftyPodsAtOnce(t *testing.T) {
 		f.must(err)
 		f.want(len(leases), 50)
 		for _, l := range leases {
-			addr, err := os.ReadFile(f.file("rec/leases/" + network + "/" + l.Name()))
-			f.must(err)
+			addr, rerr := os.ReadFile(f.file("rec/leases/" + network + "/" + l.Name()))
+			f.must(rerr)
 			addresses[string(addr)] = true
 		}
 	}

@@ -53,7 +53,7 @@ func TestDelegateErrors(t *testing.T) {
 		"no code":         {obj{"error": obj{"msg": "vague"}}, 999, []string{"vague"}},
 		"garbage":         {obj{"stdout": "Segmentation fault\n"}, 6, []string{"Segmentation fault"}},
 		"nothing":         {obj{"stdout": ""}, 6, []string{"no CNI result"}},
-		"not a result":    {obj{"stdout": `["x"]`}, 6, []string{"output"}},
+		"not a result":    {obj{"stdout": `["x"]`}, 6, []string{"no CNI result"}},
 		"unknown version": {obj{"stdout": `{"cniVersion":"7.0.0"}`}, 6, nil},
 		"index too high":  {obj{"stdout": `{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.1/8","interface":3}]}`}, 6, []string{"ips[0].interface is 3"}},
 		"crash":           {obj{"signal": 9}, 999, []string{"signal: killed"}},

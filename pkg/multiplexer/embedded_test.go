@@ -68,7 +68,7 @@ func (w wire) add(call network.Call, conf wireConf, ipam []byte) ([]byte, error)
 		return nil, err
 	}
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: host}, PeerName: call.IfName, PeerNamespace: netlink.NsFd(pod)}
-	if err := handle.LinkAdd(veth); err != nil {
+	if err = handle.LinkAdd(veth); err != nil {
 		return nil, err
 	}
 	inside, err := netlink.NewHandleAt(pod)
@@ -81,7 +81,7 @@ func (w wire) add(call network.Call, conf wireConf, ipam []byte) ([]byte, error)
 		return nil, err
 	}
 	for _, ip := range result.IPs {
-		if err := inside.AddrAdd(link, &netlink.Addr{IPNet: &ip.Address}); err != nil {
+		if err = inside.AddrAdd(link, &netlink.Addr{IPNet: &ip.Address}); err != nil {
 			return nil, err
 		}
 	}
@@ -132,10 +132,10 @@ func TestEmbeddedPluginInAChain(t *testing.T) {
 	handle, err := f.pod.Handle()
 	f.must(err)
 	for i, name := range []string{"net1", "net2"} {
-		link, err := handle.LinkByName(name)
-		f.must(err)
-		addrs, err := handle.AddrList(link, netlink.FAMILY_V4)
-		f.must(err)
+		link, lerr := handle.LinkByName(name)
+		f.must(lerr)
+		addrs, lerr := handle.AddrList(link, netlink.FAMILY_V4)
+		f.must(lerr)
 		f.want(addrs[0].IP.String(), fmt.Sprintf("10.60.0.%d", i+2))
 	}
 	f.want(f.calls(), []string{"ADD cluster eth0", "ADD a net1", "ADD a net2"})
@@ -152,11 +152,11 @@ func TestEmbeddedPluginInAChain(t *testing.T) {
 	nettest.RequireSame(t, withoutIPAM(before), withoutIPAM(after))
 	// `embedded: []` sends the type back to the search path.
 	args.StdinData = f.stdin(obj{"embedded": []string{}})
-	if err := p.Add(t.Context(), args); err == nil {
+	if err = p.Add(t.Context(), args); err == nil {
 		t.Error("an embedded type was run although embedded is []")
 	}
 	args.StdinData = f.stdin(obj{"embedded": []string{"fancy"}})
-	if err := p.Add(t.Context(), args); err == nil {
+	if err = p.Add(t.Context(), args); err == nil {
 		t.Error("an unknown embedded type was accepted")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -16,28 +17,39 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/plan"
 )
 
+// gcBudget bounds GC as a whole: CRI-O ends it after 30 s. What is not done by
+// then the next GC does.
+const gcBudget = 25 * time.Second
+
 // gc is GC: release every container that the runtime does not list, then
 // tell the plugins of every network which of its attachments are in use.
 func (c *call) gc(ctx context.Context) error {
 	if c.config.ValidAttachments == nil {
 		return network.Invalid.Errorf("GC without cni.dev/valid-attachments: nothing is collected, since without the list every attachment would be")
 	}
+	ctx, cancel := context.WithTimeout(ctx, gcBudget)
+	defer cancel()
 	known, err := c.known(ctx)
 	if err != nil {
 		return err
 	}
 	var failed []error
+	left := len(known.stale) + len(known.networks)
 	for _, container := range known.stale {
-		if err := c.collect(ctx, container); err != nil {
+		share, done := shareOf(ctx, left)
+		if err = c.collect(share, container); err != nil {
 			failed = append(failed, fmt.Errorf("container %s: %w", container, err))
 		}
+		done()
+		left--
 	}
 	for _, n := range slices.Sorted(maps.Keys(known.networks)) {
+		share, done := shareOf(ctx, left)
 		for _, attachment := range known.networks[n] {
-			asking, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
-			failed = append(failed, c.runner.GC(asking, attachment, known.valid[n]))
-			cancel()
+			failed = append(failed, c.runner.GC(share, attachment, known.valid[n]))
 		}
+		done()
+		left--
 	}
 	return errors.Join(failed...)
 }
@@ -64,7 +76,8 @@ func (c *call) known(ctx context.Context) (*inventory, error) {
 		return nil, err
 	}
 	for _, container := range containers {
-		entry, err := c.store.Try(ctx, container)
+		var entry *journal.Entry
+		entry, err = c.store.Try(ctx, container)
 		if errors.Is(err, journal.ErrBusy) || errors.Is(err, journal.ErrAbsent) {
 			continue // somebody is at work on it, or was
 		}
@@ -72,7 +85,7 @@ func (c *call) known(ctx context.Context) (*inventory, error) {
 			return nil, err
 		}
 		c.take(inv, container, entry)
-		if err := entry.Close(); err != nil {
+		if err = entry.Close(); err != nil {
 			return nil, err
 		}
 	}
@@ -120,7 +133,5 @@ func (c *call) collect(ctx context.Context, container string) error {
 		c.log.Warn("a damaged journal of a container that is gone is ended", "gone", container)
 		return entry.Remove()
 	}
-	releasing, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
-	defer cancel()
-	return c.release(releasing, entry, "GC", "")
+	return c.release(ctx, entry, "GC", "")
 }

@@ -34,7 +34,7 @@ func (c *call) releaseLeftovers(ctx context.Context, budget time.Duration) {
 		if container == c.args.ContainerID {
 			continue
 		}
-		if err := c.releaseLeftover(ctx, container); err != nil {
+		if err = c.releaseLeftover(ctx, container); err != nil {
 			c.log.Warn("a leftover cannot be released yet", "leftover", container, "error", err.Error())
 		}
 	}

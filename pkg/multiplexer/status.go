@@ -33,7 +33,7 @@ func (c *call) status(ctx context.Context) error {
 		return err
 	}
 	cluster.Cluster, cluster.IfName = true, "every pod"
-	if err := c.runner.Status(ctx, cluster); err != nil {
+	if err = c.runner.Status(ctx, cluster); err != nil {
 		return err
 	}
 	defaults, err := c.planner.DefaultNetworks(ctx)
@@ -42,7 +42,7 @@ func (c *call) status(ctx context.Context) error {
 	}
 	for i := range defaults {
 		defaults[i].IfName = "every pod"
-		if err := c.runner.Status(ctx, &defaults[i]); err != nil {
+		if err = c.runner.Status(ctx, &defaults[i]); err != nil {
 			return err
 		}
 	}

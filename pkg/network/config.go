@@ -53,9 +53,6 @@ type Config struct {
 	RuntimeConfig    map[string]json.RawMessage
 	PrevResult       json.RawMessage
 	ValidAttachments []types.GCAttachment // nil when the key was absent
-
-	// Warnings are about keys that are accepted and have no effect.
-	Warnings []string
 }
 
 // The values of Config.Result and Config.Runtime.
@@ -108,29 +105,29 @@ type fileConfig struct {
 
 	RuntimeConfig     map[string]json.RawMessage `json:"runtimeConfig"`
 	PrevResult        json.RawMessage            `json:"prevResult"`
-	ValidAttachments  *[]types.GCAttachment      `json:"cni.dev/valid-attachments"`
-	ValidAttachments0 *[]types.GCAttachment      `json:"cni.dev/attachments"`
+	ValidAttachments  json.RawMessage            `json:"cni.dev/valid-attachments"`
+	ValidAttachments0 json.RawMessage            `json:"cni.dev/attachments"`
 }
 
-// noEffect are Multus's keys for which we have no need, each with the reason.
-var noEffect = map[string]string{
-	"kubeconfig":               "the plugin talks to no API server; the agent has its own credentials",
-	"cniDir":                   "the plugin's state lives in stateDir",
-	"auxiliaryCNIChainName":    "chain plugins in the cluster network's own conflist",
-	"multusConfigFile":         "the installer writes the configuration",
-	"multusAutoconfigDir":      "clusterConfDir says where the cluster network is looked for",
-	"multusMasterCNIFile":      "clusterNetwork names the cluster network",
-	"multusKubeconfigFileHost": "no token or kubeconfig is kept on disk",
-	"retryDeleteOnError":       "a failed DEL is always kept and retried",
-	"logOptions":               "the log file is not rotated by the plugin",
-	"socketDir":                "agentSocket names the agent's socket",
-	"daemonSocketDir":          "agentSocket names the agent's socket",
-	"dns":                      "DNS settings belong to the networks' own configurations",
-	"ipam":                     "address management belongs to the networks' own configurations",
+// noEffect returns Multus's keys for which we have no need, each with the
+// reason.
+func noEffect() map[string]string {
+	return map[string]string{
+		"kubeconfig":               "the plugin talks to no API server; the agent has its own credentials",
+		"cniDir":                   "the plugin's state lives in stateDir",
+		"auxiliaryCNIChainName":    "chain plugins in the cluster network's own conflist",
+		"multusConfigFile":         "the installer writes the configuration",
+		"multusAutoconfigDir":      "clusterConfDir says where the cluster network is looked for",
+		"multusMasterCNIFile":      "clusterNetwork names the cluster network",
+		"multusKubeconfigFileHost": "no token or kubeconfig is kept on disk",
+		"retryDeleteOnError":       "a failed DEL is always kept and retried",
+		"logOptions":               "the log file is not rotated by the plugin",
+		"socketDir":                "agentSocket names the agent's socket",
+		"daemonSocketDir":          "agentSocket names the agent's socket",
+		"dns":                      "DNS settings belong to the networks' own configurations",
+		"ipam":                     "address management belongs to the networks' own configurations",
+	}
 }
-
-// plainKeys are keys without an effect of their own that need no warning.
-var plainKeys = []string{"args", "disableCheck", "disableGC", "plugins", "loadOnlyInlinedPlugins"}
 
 // ParseConfig reads the plugin's configuration as CNI delivers it on
 // standard input. Errors are Malformed (no JSON) or Invalid, and name the
@@ -171,12 +168,6 @@ func ParseConfig(stdin []byte) (*Config, error) {
 	if !isNull(in.PrevResult) {
 		c.PrevResult = in.PrevResult
 	}
-	for _, list := range []*[]types.GCAttachment{in.ValidAttachments, in.ValidAttachments0} {
-		if list != nil && c.ValidAttachments == nil {
-			c.ValidAttachments = append([]types.GCAttachment{}, *list...)
-		}
-	}
-	c.Warnings = warnings(stdin)
 	if err := c.readValues(&in); err != nil {
 		return nil, err
 	}
@@ -197,16 +188,38 @@ func (c *Config) readValues(in *fileConfig) error {
 			c.AddTimeout, c.DelTimeout)
 	}
 	for i, s := range in.ClusterCIDRs {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
+		p, perr := netip.ParsePrefix(s)
+		if perr != nil {
 			return Invalid.Errorf("clusterCIDRs[%d] %q: want an address range such as 10.244.0.0/16", i, clip(s))
 		}
 		c.ClusterCIDRs = append(c.ClusterCIDRs, p.Masked())
+	}
+	if c.ValidAttachments, err = validAttachments(in.ValidAttachments, in.ValidAttachments0); err != nil {
+		return err
 	}
 	if in.Routing.Mode != "" && in.Routing.Mode != "plain" {
 		return Invalid.Errorf("routing.mode %q: this version knows \"plain\" only", clip(in.Routing.Mode))
 	}
 	return nil
+}
+
+// validAttachments reads GC's list under its name or its former one. Absent
+// is nil; null, which a runtime without pods sends, is an empty list.
+func validAttachments(lists ...json.RawMessage) ([]types.GCAttachment, error) {
+	for _, raw := range lists {
+		if raw == nil {
+			continue
+		}
+		list := []types.GCAttachment{}
+		if isNull(raw) {
+			return list, nil
+		}
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return nil, decodeError("cni.dev/valid-attachments", err)
+		}
+		return list, nil
+	}
+	return nil, nil
 }
 
 func (c *Config) validate() error {
@@ -239,25 +252,24 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// warnings names the keys that change nothing.
-func warnings(stdin []byte) []string {
+// Warnings names the keys of a configuration that are accepted and change
+// nothing.
+func Warnings(stdin []byte) []string {
 	var keys map[string]json.RawMessage
 	if json.Unmarshal(stdin, &keys) != nil {
 		return nil
 	}
+	known, noEffect := tagNames(fileConfig{}), noEffect()
 	var out []string
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if reason, ok := noEffect[key]; ok {
 			out = append(out, "configuration key \""+key+"\" has no effect: "+reason)
-		} else if !knownKeys[key] && !slices.Contains(plainKeys, key) && !strings.HasPrefix(key, "cni.dev/") {
+		} else if !known[key] && key != "args" && !strings.HasPrefix(key, "cni.dev/") {
 			out = append(out, "configuration key \""+key+"\" is not known and has no effect")
 		}
 	}
 	return out
 }
-
-// knownKeys are the keys of fileConfig, as its struct tags write them.
-var knownKeys = tagNames(fileConfig{})
 
 func oneOf(field, value string, allowed ...string) error {
 	if slices.Contains(allowed, value) {

@@ -22,12 +22,12 @@ var (
 // pluginType is a file name in CNI_PATH.
 var pluginType = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]*$`)
 
-// metaPlugins are plugin types that call other plugins for a whole pod. One
-// of them as a delegate would attach the pod twice, or call us in a circle.
-var metaPlugins = []string{"multiplexer", "multus", "multus-shim", "genie", "danm"}
-
-// MetaPlugin reports whether a plugin type is a meta-plugin's.
-func MetaPlugin(pluginType string) bool { return slices.Contains(metaPlugins, pluginType) }
+// MetaPlugin reports whether a plugin type is a meta-plugin's: one that calls
+// other plugins for a whole pod. As a delegate it would attach the pod twice,
+// or call us in a circle.
+func MetaPlugin(pluginType string) bool {
+	return slices.Contains([]string{"multiplexer", "multus", "multus-shim", "genie", "danm"}, pluginType)
+}
 
 // ValidateContainerID reports whether a container ID is fit to be a file
 // name (CNI 1.1 section 2, CNI_CONTAINERID). Errors are of kind Environment.

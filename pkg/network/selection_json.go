@@ -33,8 +33,6 @@ type jsonBandwidth struct {
 	EgressBurst  *int64 `json:"egressBurst"`
 }
 
-var selectionKeys = tagNames(jsonSelection{})
-
 // parseJSONForm reads the list of objects. A single object, which some
 // default-network annotations hold, counts as a list of one.
 func parseJSONForm(value string) ([]Selection, error) {
@@ -95,10 +93,11 @@ func onlyKnownKeys(raw json.RawMessage) error {
 	if keys == nil {
 		return errors.New("is null, want an object")
 	}
+	known := tagNames(jsonSelection{})
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if !selectionKeys[key] && !strings.Contains(key, ".") {
+		if !known[key] && !strings.Contains(key, ".") {
 			return Invalid.Errorf("key %q is not one of the standard's (%s); an own key needs a reverse-DNS name",
-				clip(key), strings.Join(slices.Sorted(maps.Keys(selectionKeys)), ", "))
+				clip(key), strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// ErrNoCluster: the node has no cluster network (yet).
+// ErrNoCluster says that the node has no cluster network (yet).
 var ErrNoCluster = errors.New("the node has no cluster network")
 
 // Cluster returns the pod's cluster network: the one its default-network
@@ -95,7 +95,7 @@ func fromPath(path string) (*network.Attachment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}
-	if err := list.Validate(path); err != nil {
+	if err = list.Validate(path); err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}
 	return &network.Attachment{List: *list, Reference: list.Name, Source: path}, nil
@@ -111,14 +111,14 @@ func firstFit(dir string) (*network.Attachment, error) {
 		return nil, err
 	}
 	for _, file := range files {
-		list, err := readList(file)
-		if err != nil {
+		var list *network.List
+		if list, err = readList(file); err != nil {
 			return nil, network.Again.Errorf("choose the cluster network in %s: %w; correct or remove the file, or name another in clusterNetwork", dir, err)
 		}
 		if slices.ContainsFunc(list.Types(), network.MetaPlugin) {
 			continue
 		}
-		if err := list.Validate(file); err != nil {
+		if err = list.Validate(file); err != nil {
 			return nil, fmt.Errorf("choose the cluster network in %s: %w", dir, err)
 		}
 		return &network.Attachment{List: *list, Reference: list.Name, Source: file}, nil
@@ -130,18 +130,22 @@ func firstFit(dir string) (*network.Attachment, error) {
 func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attachment, error) {
 	var notDefined error
 	if s, err := configReference(ref); err == nil && p.Definitions != nil {
-		d, err := p.Definitions.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)
-		if err == nil {
+		var d *Definition
+		d, notDefined = p.Definitions.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)
+		if notDefined == nil {
 			return &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source}, nil
 		}
-		notDefined = err
 	}
-	f, err := byName(p.Config.ClusterConfDir, ref)
+	folder, err := readFolder(p.Config.ClusterConfDir)
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}
-	if f.list != nil {
-		return &network.Attachment{List: *f.list, Reference: f.list.Name, Source: f.file}, nil
+	found, err := folder.find(ref)
+	if err != nil {
+		return nil, fmt.Errorf("clusterNetwork: %w", err)
+	}
+	if found != nil {
+		return &network.Attachment{List: *found.list, Reference: found.list.Name, Source: found.path}, nil
 	}
 	return nil, network.Again.Errorf("%w (yet): no network of the name clusterNetwork %q in %s%s", ErrNoCluster, ref, p.Config.ClusterConfDir, also(notDefined))
 }

@@ -12,22 +12,30 @@ import (
 
 // Dir finds networks in the node's own directory:
 //
-//	Path/*.conflist, *.conf, *.json             shared: the networks of the global namespaces
-//	Path/NAMESPACE/*.conflist, *.conf, *.json   the networks of one namespace
+//	path/*.conflist, *.conf, *.json             shared: the networks of the global namespaces
+//	path/NAMESPACE/*.conflist, *.conf, *.json   the networks of one namespace
 //
 // A network is found by the "name" inside its file. A name without a
 // namespace means the pod's own namespace, then the shared networks.
+//
+// It reads each directory once: a Dir is one call's view of the files.
 type Dir struct {
-	Path      string
-	Isolation network.Isolation
+	path      string
+	isolation network.Isolation
+	folders   map[string]*folder
+}
+
+// NewDir returns the networks below path.
+func NewDir(path string, isolation network.Isolation) *Dir {
+	return &Dir{path: path, isolation: isolation, folders: map[string]*folder{}}
 }
 
 // Definition implements Definitions.
-func (d Dir) Definition(_ context.Context, podNamespace, namespace, name string) (*Definition, error) {
+func (d *Dir) Definition(_ context.Context, podNamespace, namespace, name string) (*Definition, error) {
 	if namespace == "" {
 		return d.first(name, d.folder(podNamespace), d.shared())
 	}
-	if slices.Contains(d.Isolation.Global, namespace) {
+	if slices.Contains(d.isolation.Global, namespace) {
 		return d.first(name, d.folder(namespace), d.shared())
 	}
 	return d.first(name, d.folder(namespace))
@@ -39,31 +47,46 @@ type place struct {
 	prefix string
 }
 
-func (d Dir) folder(namespace string) place {
-	return place{filepath.Join(d.Path, filepath.Base(namespace)), namespace + "/"}
+func (d *Dir) folder(namespace string) place {
+	return place{filepath.Join(d.path, filepath.Base(namespace)), namespace + "/"}
 }
 
-func (d Dir) shared() place { return place{dir: d.Path} }
+func (d *Dir) shared() place { return place{dir: d.path} }
 
-func (d Dir) first(name string, places ...place) (*Definition, error) {
+func (d *Dir) first(name string, places ...place) (*Definition, error) {
 	var dirs []string
 	var broken []error
 	for _, p := range places {
-		f, err := byName(p.dir, name)
+		folder, err := d.read(p.dir)
 		if err != nil {
 			return nil, err
 		}
-		if f.list == nil {
-			dirs, broken = append(dirs, p.dir), append(broken, f.broken...)
+		found, err := folder.find(name)
+		if err != nil {
+			return nil, err
+		}
+		if found == nil {
+			dirs, broken = append(dirs, p.dir), append(broken, folder.broken...)
 			continue
 		}
-		if p.prefix == "" && d.Isolation.On && len(d.Isolation.Global) == 0 {
-			return nil, network.Invalid.Errorf("network %q is shared (%s), and no namespace's networks are open to all: name one in globalNamespaces, or move the file to the folder of the pod's namespace", name, f.file)
+		if p.prefix == "" && d.isolation.On && len(d.isolation.Global) == 0 {
+			return nil, network.Invalid.Errorf("network %q is shared (%s), and no namespace's networks are open to all: name one in globalNamespaces, or move the file to the folder of the pod's namespace", name, found.path)
 		}
-		return &Definition{Reference: p.prefix + name, Source: f.file, List: f.list}, nil
+		return &Definition{Reference: p.prefix + name, Source: found.path, List: found.list}, nil
 	}
 	if len(broken) > 0 {
 		return nil, network.Invalid.Errorf("no network of the name %q in %s; files there that cannot be read: %w", name, strings.Join(dirs, " or "), errors.Join(broken...))
 	}
 	return nil, network.Invalid.Errorf("no network of the name %q in %s: add a .conflist or .conf file whose \"name\" is %q, or correct the annotation", name, strings.Join(dirs, " or "), name)
+}
+
+func (d *Dir) read(dir string) (*folder, error) {
+	if known, ok := d.folders[dir]; ok {
+		return known, nil
+	}
+	read, err := readFolder(dir)
+	if err == nil {
+		d.folders[dir] = read
+	}
+	return read, err
 }

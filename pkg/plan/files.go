@@ -52,8 +52,8 @@ func readList(file string) (*network.List, error) {
 		return nil, err
 	}
 	for _, f := range more {
-		plugin, err := os.ReadFile(f)
-		if err != nil {
+		var plugin []byte
+		if plugin, err = os.ReadFile(f); err != nil {
 			return nil, network.IO.Errorf("read plugin configuration: %w", err)
 		}
 		if !json.Valid(plugin) {
@@ -77,33 +77,47 @@ func isNetwork(conf []byte) bool {
 	return json.Unmarshal(conf, &named) == nil && named.Name != ""
 }
 
-// found is what a look-up in one directory came to.
-type found struct {
-	file   string
-	list   *network.List
-	broken []error // files that could not be read, should the name be theirs
+// folder is what one directory's files hold, in the order in which a name is
+// looked for: .conflist files first, then .conf and .json (NPWG 3.4.1). A
+// broken neighbour harms nobody.
+type folder struct {
+	files  []file
+	broken []error // files that could not be read
 }
 
-// byName looks for the network of that name in a directory: .conflist files
-// first, then .conf and .json (NPWG 3.4.1). A broken neighbour harms nobody.
-func byName(dir, name string) (found, error) {
-	var f found
+type file struct {
+	path string
+	list *network.List
+}
+
+func readFolder(dir string) (*folder, error) {
+	var f folder
 	for _, extensions := range [][]string{{".conflist"}, {".conf", ".json"}} {
-		files, err := confFiles(dir, extensions...)
+		paths, err := confFiles(dir, extensions...)
 		if err != nil {
-			return f, err
+			return nil, err
 		}
-		for _, file := range files {
-			list, err := readList(file)
-			if err != nil {
-				f.broken = append(f.broken, err)
-				continue
-			}
-			if list.Name == name {
-				f.file, f.list = file, list
-				return f, list.Validate(file)
+		for _, path := range paths {
+			if list, rerr := readList(path); rerr != nil {
+				f.broken = append(f.broken, rerr)
+			} else {
+				f.files = append(f.files, file{path, list})
 			}
 		}
 	}
-	return f, nil
+	return &f, nil
+}
+
+// find returns the first network of that name, validated, or nil. Its list
+// is the caller's own.
+func (f *folder) find(name string) (*file, error) {
+	for _, found := range f.files {
+		if found.list.Name != name {
+			continue
+		}
+		list := *found.list
+		list.Plugins = slices.Clone(list.Plugins)
+		return &file{found.path, &list}, list.Validate(found.path)
+	}
+	return nil, nil
 }

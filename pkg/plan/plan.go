@@ -108,7 +108,7 @@ func (p *Planner) inline(i int) (*network.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := list.Validate(source); err != nil {
+	if err = list.Validate(source); err != nil {
 		return nil, err
 	}
 	return &network.Attachment{List: *list, Reference: list.Name, Source: source}, nil
@@ -150,9 +150,9 @@ func (p *Planner) selected(ctx context.Context, pod Pod) ([]network.Attachment, 
 	}
 	var out []network.Attachment
 	for i, s := range selections {
-		a, err := p.selection(ctx, pod, pod.Namespace, s)
-		if err != nil {
-			return nil, fmt.Errorf("pod %s: annotation %s, network %d %q: %w", pod, network.NetworksAnnotation, i+1, s.Name, err)
+		a, serr := p.selection(ctx, pod, pod.Namespace, s)
+		if serr != nil {
+			return nil, fmt.Errorf("pod %s: annotation %s, network %d %q: %w", pod, network.NetworksAnnotation, i+1, s.Name, serr)
 		}
 		out = append(out, *a)
 	}
@@ -178,7 +178,7 @@ func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network
 		return nil, err
 	}
 	a := &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source, IfName: s.Interface}
-	if err := a.SetArgs(d.Source, s.CNIArgs); err != nil {
+	if err = a.SetArgs(d.Source, s.CNIArgs); err != nil {
 		return nil, err
 	}
 	return a, setCapabilities(a, s)

@@ -56,12 +56,12 @@ func (p *Pod) Verify(result *current.Result) error {
 			missing = append(missing, network.Missing.Errorf("interface %s does not exist in %s", want.Name, p.path))
 			continue
 		}
-		if err := p.verifyAddresses(link, result, i); err != nil {
+		if err = p.verifyAddresses(link, result, i); err != nil {
 			missing = append(missing, err)
 		}
 	}
 	for _, route := range result.Routes {
-		if err := p.verifyRoute(route); err != nil {
+		if err = p.verifyRoute(route); err != nil {
 			missing = append(missing, err)
 		}
 	}

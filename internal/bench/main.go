@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+)
+
+func main() {
+	// Also when interrupted: the namespaces and files are ours to remove.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// figure is one thing to measure. Its name is what -only takes.
+type figure struct {
+	name    string
+	takes   time.Duration // how long samples are taken
+	measure func(context.Context, *stand, pace) ([]row, error)
+}
+
+func figures() []figure {
+	return []figure{
+		{"start", 5 * time.Second, measureStart},
+		{"networks-0", 10 * time.Second, measureNetworks(0)},
+		{"networks-2", 15 * time.Second, measureNetworks(2)},
+		{"networks-8", 25 * time.Second, measureNetworks(8)},
+		{"pods", 25 * time.Second, measurePods},
+		{"memory", 0, measureMemory},
+	}
+}
+
+// quickly is the part of a figure's time that -quick gives it.
+const quickly = 20
+
+func run(ctx context.Context, args []string) (err error) {
+	var names []string
+	for _, f := range figures() {
+		names = append(names, f.name)
+	}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	quick := flags.Bool("quick", false, "take a few samples only: whether it works, not how fast it is")
+	only := flags.String("only", "", "measure one figure: "+strings.Join(names, ", "))
+	dir := flags.String("dir", "/var/lib", "measure with all state in a directory made there, on its filesystem")
+	if err = flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if *only != "" && !slices.Contains(names, *only) {
+		return fmt.Errorf("-only %q: want one of %s", *only, strings.Join(names, ", "))
+	}
+	bin, err := nettest.BinaryPath()
+	if err != nil {
+		return err
+	}
+	plugins, err := nettest.PluginsDir()
+	if err != nil {
+		return err
+	}
+	s, err := newStand(*dir, bin, plugins)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+
+	if *quick {
+		fmt.Println("-quick: too few samples to judge by.")
+	}
+	rows, err := measure(ctx, s, *only, *quick)
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if err != nil {
+		return err
+	}
+	return printTable(os.Stdout, s, rows)
+}
+
+// measure takes the samples of one figure, or of all of them.
+func measure(ctx context.Context, s *stand, only string, quick bool) ([]row, error) {
+	var rows []row
+	for _, f := range figures() {
+		if only != "" && f.name != only {
+			continue
+		}
+		p := pace{takes: f.takes, least: 10}
+		if quick {
+			p = pace{takes: f.takes / quickly, least: 2}
+		}
+		fmt.Fprintf(os.Stderr, "measuring %s, about %s\n", f.name, p.takes.Round(time.Second/10))
+		more, err := f.measure(ctx, s, p)
+		if err != nil {
+			return nil, fmt.Errorf("measure %s: %w", f.name, err)
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}

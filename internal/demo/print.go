@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+)
+
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// printTable writes rows in aligned columns, indented.
+func printTable(out io.Writer, rows ...[]string) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		if _, err := fmt.Fprintln(table, "  "+strings.Join(row, "\t")); err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+// indent shifts a text to the right.
+func indent(text, by string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return by + strings.Join(lines, "\n"+by)
+}
+
+// resultJSON shows a CNI result with one element a line.
+func resultJSON(result *current.Result) (string, error) {
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return "", err
+	}
+	var parts struct {
+		CNIVersion json.RawMessage   `json:"cniVersion"`
+		Interfaces []json.RawMessage `json:"interfaces"`
+		IPs        []json.RawMessage `json:"ips"`
+		Routes     []json.RawMessage `json:"routes"`
+		DNS        json.RawMessage   `json:"dns"`
+	}
+	if err = json.Unmarshal(raw, &parts); err != nil {
+		return "", err
+	}
+	members := []string{fmt.Sprintf("%q: %s", "cniVersion", parts.CNIVersion)}
+	for _, list := range []struct {
+		name     string
+		elements []json.RawMessage
+	}{{"interfaces", parts.Interfaces}, {"ips", parts.IPs}, {"routes", parts.Routes}} {
+		lines := make([]string, len(list.elements))
+		for i, element := range list.elements {
+			lines[i] = "    " + string(element)
+		}
+		members = append(members, fmt.Sprintf("%q: [\n%s\n  ]", list.name, strings.Join(lines, ",\n")))
+	}
+	if dns := string(parts.DNS); dns != "" && dns != "{}" {
+		members = append(members, fmt.Sprintf("%q: %s", "dns", dns))
+	}
+	return "{\n  " + strings.Join(members, ",\n  ") + "\n}", nil
+}
+
+// difference lists the lines that only one of two texts has.
+func difference(before, after string) []string {
+	count := map[string]int{}
+	for line := range strings.Lines(before) {
+		count[line]--
+	}
+	for line := range strings.Lines(after) {
+		count[line]++
+	}
+	var lines []string
+	for _, line := range sortedNames(count) {
+		sign := "gone: "
+		if count[line] > 0 {
+			sign = "left: "
+		}
+		for range max(count[line], -count[line]) {
+			lines = append(lines, sign+strings.TrimSpace(line))
+		}
+	}
+	return lines
+}

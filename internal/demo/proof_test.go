@@ -1,0 +1,135 @@
+package main
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+)
+
+// testNetwork is a bridge of the node, with a NIC of the pod on one side and a
+// peer on the other.
+type testNetwork struct{ nic, bridge, gateway, pod string }
+
+// plugNetwork builds the network by hand, without any CNI plugin.
+func plugNetwork(t *testing.T, node *nettest.Node, pod *nettest.NS, n testNetwork) peer {
+	t.Helper()
+	handle := must(t)(node.Handle())
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = n.bridge
+	check(t, handle.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}))
+	check(t, raise(handle, n.bridge, cidr(t, n.gateway)))
+	bridge, err := handle.LinkByName(n.bridge)
+	check(t, err)
+	attrs = netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex = "host-"+n.nic, bridge.Attrs().Index
+	check(t, handle.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: n.nic}))
+	link, err := handle.LinkByName(n.nic)
+	check(t, err)
+	check(t, pod.Do(func() error { return moveHere(handle, link) }))
+	check(t, raise(handle, "host-"+n.nic, nil))
+	check(t, raise(must(t)(pod.Handle()), n.nic, cidr(t, n.pod)))
+	check(t, awaitUp(handle, "host-"+n.nic))
+
+	index := 0
+	result := &current.Result{Interfaces: []*current.Interface{{Name: n.nic}}}
+	p, err := peerOf(result, &current.IPConfig{Interface: &index, Address: *cidr(t, n.pod), Gateway: cidr(t, n.gateway).IP})
+	check(t, err)
+	far, err := p.plug(node, "to-"+n.nic)
+	if far != nil {
+		t.Cleanup(func() { check(t, far.Close()) })
+	}
+	check(t, err)
+	return p
+}
+
+// The packet proof holds on right wiring, and fails on wrong wiring: a route
+// by another NIC, where the packets arrive all the same, and an unplugged peer.
+func TestProofFailsOnWrongWiring(t *testing.T) {
+	node, pod := nettest.HostNode(t), nettest.Namespace(t, "demo-")
+	check(t, quiet(node.NS))
+	check(t, quiet(pod))
+	plugNetwork(t, node, pod, testNetwork{nic: "eth0", bridge: "cluster0", gateway: "10.244.7.1/24", pod: "10.244.7.2/24"})
+	storage := plugNetwork(t, node, pod, testNetwork{nic: "net1", bridge: "storage0", gateway: "192.168.50.1/24", pod: "192.168.50.2/24"})
+	handle := must(t)(pod.Handle())
+	eth0, err := handle.LinkByName("eth0")
+	check(t, err)
+	check(t, handle.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: net.IPv4(10, 244, 7, 1)}))
+
+	requireProof(t, pod, storage, "")
+
+	undo, err := detour(pod, "eth0", storage.address.IP, net.IPv4(10, 244, 7, 1))
+	check(t, err)
+	requireProof(t, pod, storage, "by eth0, not net1")
+	check(t, undo())
+	requireProof(t, pod, storage, "")
+
+	nodeHandle := must(t)(node.Handle())
+	cable, err := nodeHandle.LinkByName("to-net1")
+	check(t, err)
+	check(t, nodeHandle.LinkSetDown(cable))
+	requireProof(t, pod, storage, "got no reply")
+	check(t, nodeHandle.LinkSetUp(cable))
+	check(t, awaitUp(nodeHandle, "to-net1"))
+	requireProof(t, pod, storage, "")
+}
+
+// requireProof runs a proof; its complaint must contain the text, or be empty
+// when that is.
+func requireProof(t *testing.T, pod *nettest.NS, p peer, complaint string) {
+	t.Helper()
+	result, err := prove(t.Context(), pod, p.nic, p.address.IP)
+	check(t, err)
+	if wrong := result.wrong(); (wrong == "") != (complaint == "") || !strings.Contains(wrong, complaint) {
+		t.Fatalf("the proof says %q, want %q; NICs carried %v", wrong, complaint, result.carried)
+	}
+}
+
+func TestVerdictCountsEveryNIC(t *testing.T) {
+	for name, test := range map[string]struct {
+		replies int
+		carried map[string]traffic
+		wrong   string
+	}{
+		"right":             {probes, map[string]traffic{"eth0": {0, 0}, "net1": {probes, probes}}, ""},
+		"ARP elsewhere":     {probes, map[string]traffic{"eth0": {1, 1}, "net1": {probes + 1, probes + 1}}, ""},
+		"copies elsewhere":  {probes, map[string]traffic{"eth0": {0, probes}, "net1": {probes, probes}}, "also by eth0"},
+		"one way elsewhere": {probes, map[string]traffic{"eth0": {probes, 0}, "net1": {0, probes}}, "by eth0, not net1"},
+		"other NIC":         {probes, map[string]traffic{"eth0": {probes, probes}, "net1": {0, 0}}, "by eth0, not net1"},
+		"no NIC":            {probes, map[string]traffic{"eth0": {0, 0}}, "not counted on net1"},
+		"reply lost":        {3, map[string]traffic{"eth0": {0, 0}, "net1": {4, 3}}, "probe 4 got no reply"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &proof{nic: "net1", replies: test.replies, carried: test.carried}
+			if got := p.wrong(); got != test.wrong {
+				t.Errorf("wrong() = %q, want %q", got, test.wrong)
+			}
+		})
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must(t *testing.T) func(*netlink.Handle, error) *netlink.Handle {
+	return func(handle *netlink.Handle, err error) *netlink.Handle {
+		t.Helper()
+		check(t, err)
+		return handle
+	}
+}
+
+func cidr(t *testing.T, text string) *net.IPNet {
+	t.Helper()
+	ip, network, err := net.ParseCIDR(text)
+	check(t, err)
+	return &net.IPNet{IP: ip, Mask: network.Mask}
+}
