@@ -1,6 +1,7 @@
 package multiplexer_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
@@ -36,6 +37,16 @@ func TestSelectionReachesDelegate(t *testing.T) {
 			f.want(got["args"], any(obj{"cni": obj{"keep": 1.0, "color": "blue", "n": obj{"x": []any{1.0}}}, "other": true}))
 			f.want(c.Args, "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_UID=0001")
 		}
+	}
+}
+
+// What is asked for and not done is said.
+func TestDefaultRouteIsNotDoneInSilence(t *testing.T) {
+	f := newFixture(t)
+	f.define("a")
+	out := f.networks(`[{"name":"a","default-route":["10.50.0.1"]}]`).ok("ADD", "c1")
+	if !strings.Contains(string(out.Stderr), "default-route") {
+		t.Errorf("standard error: %q", out.Stderr)
 	}
 }
 

@@ -165,6 +165,9 @@ func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network
 	for _, w := range s.Warnings {
 		p.Warn("pod " + pod.String() + ": network " + s.Name + ": " + w)
 	}
+	if s.DefaultRoute != nil {
+		p.Warn("pod " + pod.String() + ": network " + s.Name + ": \"default-route\" has no effect in routing mode plain")
+	}
 	namespace := s.Namespace
 	if namespace == "" && home != pod.Namespace {
 		namespace = home
