@@ -78,18 +78,6 @@ func (c *call) close() {
 	}
 }
 
-// report logs a verb's error in the log file, where one is kept, and gives it
-// its CNI form.
-func (c *call) report(verb string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if c.logFile != nil {
-		c.log.Error(verb+" failed", "error", err.Error())
-	}
-	return cniError(err)
-}
-
 // embedded returns the plugins that the configuration wants in process.
 func (p *Plugin) embedded(wanted []string) (map[string]network.Embedded, error) {
 	if wanted == nil {

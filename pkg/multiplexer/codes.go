@@ -13,29 +13,22 @@ import (
 // CNI's codes for STATUS (CNI 1.1 section 5, "Error").
 const codeNotAvailable = 50
 
-// codes are the CNI error codes of our own errors.
-func codes(kind network.Kind) uint {
-	switch kind {
-	case network.Invalid:
-		return types.ErrInvalidNetworkConfig
-	case network.Malformed:
-		return types.ErrDecodingFailure
-	case network.Again:
-		return types.ErrTryAgainLater
-	case network.IO:
-		return types.ErrIOFailure
-	case network.Environment:
-		return types.ErrInvalidEnvironmentVariables
-	case network.Unsupported:
-		return types.ErrIncompatibleCNIVersion
-	case network.BadNetns:
-		return types.ErrInvalidNetNS
-	case network.Unknown:
-		return types.ErrUnknownContainer
-	case network.Missing:
+// code is the CNI error code of our own errors.
+func code(kind network.Kind) uint {
+	known, ok := map[network.Kind]uint{
+		network.Unsupported: types.ErrIncompatibleCNIVersion,
+		network.Unknown:     types.ErrUnknownContainer,
+		network.Environment: types.ErrInvalidEnvironmentVariables,
+		network.IO:          types.ErrIOFailure,
+		network.Malformed:   types.ErrDecodingFailure,
+		network.Invalid:     types.ErrInvalidNetworkConfig,
+		network.BadNetns:    types.ErrInvalidNetNS,
+		network.Again:       types.ErrTryAgainLater,
+	}[kind]
+	if !ok {
 		return types.ErrInternal
 	}
-	return types.ErrInternal
+	return known
 }
 
 // cniError gives an error its code: a delegate's own, unchanged, else that
@@ -49,7 +42,7 @@ func cniError(err error) error {
 	var kind network.Kind
 	switch {
 	case errors.As(err, &kind):
-		return types.NewError(codes(kind), msg, "")
+		return types.NewError(code(kind), msg, "")
 	case errors.Is(err, journal.ErrBusy):
 		return types.NewError(types.ErrTryAgainLater, msg, "")
 	}

@@ -27,8 +27,6 @@ func (c *call) gc(ctx context.Context) error {
 	if c.config.ValidAttachments == nil {
 		return network.Invalid.Errorf("GC without cni.dev/valid-attachments: nothing is collected, since without the list every attachment would be")
 	}
-	ctx, cancel := context.WithTimeout(ctx, gcBudget)
-	defer cancel()
 	known, err := c.known(ctx)
 	if err != nil {
 		return err

@@ -28,62 +28,64 @@ const orphanPatience = 10 * time.Second
 // Add attaches a pod: cluster network first, then what its annotation asks
 // for, and prints the merged result. What fails is undone before it returns.
 func (p *Plugin) Add(ctx context.Context, args *skel.CmdArgs) error {
-	c, err := p.start(args)
-	if err != nil {
-		return cniError(err)
-	}
-	defer c.close()
-	return c.report("ADD", c.add(ctx))
+	return p.serve(args, func(c *call) error { return c.add(ctx) })
 }
 
 // Del detaches a pod. It needs nothing but the journal, and succeeds when
 // there is nothing to do.
 func (p *Plugin) Del(ctx context.Context, args *skel.CmdArgs) error {
-	c, err := p.start(args)
-	if err != nil {
-		return presentable(cniError(err))
-	}
-	defer c.close()
-	ctx, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
-	defer cancel()
-	err = c.del(ctx)
-	c.releaseLeftovers(ctx, leftoverBudget)
-	return presentable(c.report("DEL", err))
+	return presentable(p.serve(args, func(c *call) error {
+		ctx, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
+		defer cancel()
+		err := c.del(ctx)
+		c.releaseLeftovers(ctx, leftoverBudget)
+		return err
+	}))
 }
 
 // Check compares the pod with what ADD left, and asks the delegates.
 func (p *Plugin) Check(ctx context.Context, args *skel.CmdArgs) error {
-	c, err := p.start(args)
-	if err != nil {
-		return cniError(err)
-	}
-	defer c.close()
-	ctx, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
-	defer cancel()
-	return c.report("CHECK", c.check(ctx))
+	return p.serve(args, func(c *call) error {
+		ctx, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
+		defer cancel()
+		return c.check(ctx)
+	})
 }
 
 // GC releases what belongs to no container that the runtime still has.
 func (p *Plugin) GC(ctx context.Context, args *skel.CmdArgs) error {
-	c, err := p.start(args)
-	if err != nil {
-		return cniError(err)
-	}
-	defer c.close()
-	err = c.gc(ctx)
-	c.releaseLeftovers(ctx, leftoverBudget)
-	return c.report("GC", err)
+	return p.serve(args, func(c *call) error {
+		ctx, cancel := context.WithTimeout(ctx, gcBudget)
+		defer cancel()
+		err := c.gc(ctx)
+		c.releaseLeftovers(ctx, leftoverBudget)
+		return err
+	})
 }
 
 // Status says whether an ADD can be served: the cluster network's word and
 // the default networks', nobody else's.
 func (p *Plugin) Status(ctx context.Context, args *skel.CmdArgs) error {
+	return p.serve(args, func(c *call) error {
+		err := c.status(ctx)
+		c.releaseLeftovers(ctx, statusLeftoverBudget)
+		return err
+	})
+}
+
+// serve reads a call's configuration and arguments, runs the verb, and gives
+// its error the form that CNI prints.
+func (p *Plugin) serve(args *skel.CmdArgs, verb func(*call) error) error {
 	c, err := p.start(args)
 	if err != nil {
 		return cniError(err)
 	}
 	defer c.close()
-	err = c.status(ctx)
-	c.releaseLeftovers(ctx, statusLeftoverBudget)
-	return c.report("STATUS", err)
+	if err = verb(c); err == nil {
+		return nil
+	}
+	if c.logFile != nil {
+		c.log.Error("failed", "error", err.Error())
+	}
+	return cniError(err)
 }
