@@ -81,17 +81,11 @@ func (c *call) header() (journal.Header, plan.Pod, error) {
 // fresh returns an empty journal for the container. What an earlier ADD left
 // is released first.
 func (c *call) fresh(ctx context.Context) (*journal.Entry, error) {
-	for {
-		entry, err := c.store.Create(ctx, c.args.ContainerID)
-		if err != nil {
-			return nil, err
-		}
-		if !entry.Usable() {
-			if entry.Damaged > 0 {
-				c.log.Warn("the container's journal was damaged and is started anew", "lines", entry.Damaged)
-			}
-			return entry, nil
-		}
+	entry, err := c.store.Create(ctx, c.args.ContainerID)
+	if err != nil {
+		return nil, err
+	}
+	if entry.Usable() {
 		c.log.Info("releasing what an earlier ADD of this container left")
 		releasing, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
 		err = c.release(releasing, entry, "ADD", c.args.Netns)
@@ -99,7 +93,14 @@ func (c *call) fresh(ctx context.Context) (*journal.Entry, error) {
 		if err = errors.Join(err, entry.Close()); err != nil {
 			return nil, fmt.Errorf("the container has networks of an earlier ADD that cannot be released: %w", err)
 		}
+		if entry, err = c.store.Create(ctx, c.args.ContainerID); err != nil {
+			return nil, err
+		}
 	}
+	if entry.Damaged > 0 {
+		c.log.Warn("the container's journal was damaged and is started anew", "lines", entry.Damaged)
+	}
+	return entry, nil
 }
 
 // attachAll attaches the cluster network, then the pod's own, and merges.
