@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -40,6 +41,8 @@ func journalCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "journal [CONTAINERID]",
 		Short: "List the containers that hold networks, or the attachments of one",
+		Long: `List the containers that hold networks on this node, or the attachments of one.
+The beginning of a container ID will do.`,
 		Example: `  multiplexerd journal
   multiplexerd journal 4c1f0e9d2b7a`,
 		Args: cobra.MaximumNArgs(1),
@@ -48,7 +51,11 @@ func journalCommand() *cobra.Command {
 			if len(args) == 0 {
 				return listContainers(cmd.OutOrStdout(), store)
 			}
-			return listAttachments(cmd.OutOrStdout(), store, args[0])
+			container, err := whole(store, args[0])
+			if err != nil {
+				return err
+			}
+			return listAttachments(cmd.OutOrStdout(), store, container)
 		},
 	}
 	cmd.Flags().StringVar(&stateDir, "state-dir", "/var/lib/cni/multiplexer", "stateDir of multiplexer's configuration")
@@ -56,24 +63,47 @@ func journalCommand() *cobra.Command {
 }
 
 func listContainers(out io.Writer, store *journal.Store) error {
+	if _, err := os.Stat(store.Dir); err != nil {
+		return fmt.Errorf("%w; --state-dir has to be stateDir of multiplexer's configuration", err)
+	}
 	containers, err := store.Containers()
 	if err != nil {
 		return err
 	}
 	rows := [][]string{journal.TableHeader()}
+	var unreadable []error
 	for _, container := range containers {
-		contents, rerr := store.Read(container)
-		if errors.Is(rerr, journal.ErrAbsent) {
-			continue // released since
+		contents, readErr := store.Read(container)
+		switch {
+		case errors.Is(readErr, journal.ErrAbsent): // released since
+		case readErr != nil:
+			unreadable = append(unreadable, fmt.Errorf("container %s: %w", container, readErr))
+		default:
+			row := contents.TableRow()
+			row[0] = container
+			rows = append(rows, row)
 		}
-		if rerr != nil {
-			return fmt.Errorf("container %s: %w", container, rerr)
-		}
-		row := contents.TableRow()
-		row[0] = container
-		rows = append(rows, row)
 	}
-	return table(out, rows)
+	return errors.Join(table(out, rows), errors.Join(unreadable...))
+}
+
+// whole completes the beginning of a container ID, as crictl prints it.
+func whole(store *journal.Store, beginning string) (string, error) {
+	containers, err := store.Containers()
+	if err != nil {
+		return "", err
+	}
+	matches := slices.DeleteFunc(containers, func(c string) bool { return !strings.HasPrefix(c, beginning) })
+	switch len(matches) {
+	case 0:
+		return "", fmt.Errorf("container %s: %w", beginning, journal.ErrAbsent)
+	case 1:
+		return matches[0], nil
+	}
+	if slices.Contains(matches, beginning) {
+		return beginning, nil
+	}
+	return "", fmt.Errorf("container %s: %d containers begin so: %s", beginning, len(matches), strings.Join(matches, ", "))
 }
 
 func listAttachments(out io.Writer, store *journal.Store, container string) error {

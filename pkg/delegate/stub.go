@@ -1,6 +1,7 @@
 package delegate
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -68,7 +69,11 @@ func request(a *network.Attachment, standIn []byte, prev json.RawMessage) ([]byt
 	if len(prev) > 0 {
 		out["prevResult"] = prev
 	}
-	return json.Marshal(out)
+	var raw bytes.Buffer
+	enc := json.NewEncoder(&raw)
+	enc.SetEscapeHTML(false)
+	err = enc.Encode(out)
+	return raw.Bytes(), err
 }
 
 // runtimeConf is the rest of what libcni wants.

@@ -43,11 +43,20 @@ type Contents struct {
 	LastFailure time.Time
 	Interrupted bool // the last event is adding or deleting: a delegate may still run
 	Damaged     int  // lines that could not be read
+	Busy        bool // a call works on it now; only Store.Read knows
 }
 
 // Usable reports whether the journal says whose it is; one that does not
 // holds nothing that can be replayed.
 func (c *Contents) Usable() bool { return c.Header.Container != "" }
+
+// adopt names the container of a journal whose first line is damaged by its
+// file, if it still says what was planned.
+func (c *Contents) adopt(container string) {
+	if c.Header.Container == "" && len(c.Records) > 0 {
+		c.Header.Container = container
+	}
+}
 
 // Names returns the interfaces that the attachments have or are to have.
 func (c *Contents) Names() []string {

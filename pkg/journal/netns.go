@@ -82,6 +82,12 @@ func within(target netns.NsHandle, fn func() error) error {
 // namespace at that path. `offered` is the path that the runtime names, which
 // may differ from the one at ADD.
 func (h *Header) Live(boot, offered string) string {
+	if h.Boot == "" { // the first line was damaged: only the runtime knows
+		if _, err := Cookie(offered); err == nil {
+			return offered
+		}
+		return ""
+	}
 	if h.Boot != boot {
 		return ""
 	}

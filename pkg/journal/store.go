@@ -105,6 +105,7 @@ func (s *Store) load(f *os.File, container string) (*Entry, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	contents.adopt(container)
 	return &Entry{
 		Contents: *contents, store: s, file: f, container: container,
 		size: int64(whole), torn: whole < len(data),
@@ -133,19 +134,32 @@ func (s *Store) Read(container string) (*Contents, error) {
 		return nil, err
 	}
 	path := s.path(journalDir, container)
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrAbsent
 	}
 	if err != nil {
 		return nil, s.failed(err)
 	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, s.failed(err)
+	}
 	c, _, err := read(path, data)
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	c.adopt(container)
+	c.Busy = errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return c, nil
 }
 
 // failed says which directory is at fault and what to do about it.
 func (s *Store) failed(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return network.IO.Errorf("state directory %s: %w; run this as root", s.Dir, err)
+	}
 	return network.IO.Errorf("state directory %s: %w; it must be a writable directory of root's with free space (stateDir in multiplexer's configuration)", s.Dir, err)
 }
 

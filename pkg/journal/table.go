@@ -14,7 +14,7 @@ func TableHeader() []string {
 // TableRow shows the journal as one row.
 func (c *Contents) TableRow() []string {
 	if !c.Usable() {
-		return []string{"?", "", "", c.State(), "", ""}
+		return []string{orDash(c.Header.Container), "-", "-", c.State(), "-", "-"}
 	}
 	return []string{
 		c.Header.Container, orDash(c.Header.Pod), orDash(strings.Join(c.Names(), ",")), c.State(),
@@ -28,13 +28,17 @@ func (c *Contents) State() string {
 	case !c.Usable():
 		return "damaged"
 	case c.Releasing != "" && c.Failures > 0:
-		return fmt.Sprintf("release failed %d times (%s)", c.Failures, c.Releasing)
-	case c.Releasing != "":
+		return fmt.Sprintf("release failed (%s), tries: %d", c.Releasing, c.Failures)
+	case c.Releasing != "" && c.Busy:
 		return "being released (" + c.Releasing + ")"
+	case c.Releasing != "":
+		return "release interrupted (" + c.Releasing + ")"
 	case c.Complete:
 		return "attached"
+	case c.Busy:
+		return "being attached"
 	}
-	return "being attached"
+	return "ADD interrupted"
 }
 
 // RecordHeader names the columns of Record.TableRow.

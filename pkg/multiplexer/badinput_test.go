@@ -105,9 +105,9 @@ func TestBadAnnotation(t *testing.T) {
 		"long":            {long, []string{"1048577 bytes", "262144"}},
 		"many":            {strings.Repeat("a,", 199) + "a", []string{"200 networks", "64"}},
 		"no JSON":         {`[{"name":`, []string{"k8s.v1.cni.cncf.io/networks", "JSON"}},
-		"typo":            {`[{"name":"a","intrface":"x"}]`, []string{"intrface", "element 0"}},
+		"typo":            {`[{"name":"a","intrface":"x"}]`, []string{"intrface", "network 1"}},
 		"interface":       {`[{"name":"a","interface":"too-long-for-the-kernel"}]`, []string{"interface", "too-long-for-the-kernel"}},
-		"default routes":  {`[{"name":"a","default-route":[]},{"name":"a","default-route":["10.0.0.1"]}]`, []string{"default-route", "0 and 1"}},
+		"default routes":  {`[{"name":"a","default-route":[]},{"name":"a","default-route":["10.0.0.1"]}]`, []string{"default-route", "1 and 2"}},
 		"cni-args":        {`[{"name":"a","cni-args":[1]}]`, []string{"cni-args", "object"}},
 	} {
 		t.Run(name, func(t *testing.T) {

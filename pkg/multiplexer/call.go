@@ -152,10 +152,8 @@ func (c *call) pod() (plan.Pod, error) {
 }
 
 func (c *call) notDelivered() error {
-	const remedy = "add \"capabilities\": {%q: true} to multiplexer's configuration"
-	if c.config.AgentSocket == "" {
-		return network.Invalid.Errorf("the pod's annotations were not delivered: "+remedy, network.PodAnnotations)
+	if c.config.Capabilities[network.PodAnnotations] {
+		return network.Invalid.Errorf("the pod's annotations were not delivered, although multiplexer's configuration declares the capability %q: the runtime sent none; it has to be one that knows this capability, as containerd and CRI-O do", network.PodAnnotations)
 	}
-	return network.Again.Errorf("the pod's annotations were not delivered, and nothing answers at agentSocket %s: "+remedy+", or start multiplexerd on this node",
-		c.config.AgentSocket, network.PodAnnotations)
+	return network.Invalid.Errorf("the pod's annotations were not delivered: add \"capabilities\": {%q: true} to multiplexer's configuration", network.PodAnnotations)
 }

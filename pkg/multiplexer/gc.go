@@ -27,15 +27,11 @@ func (c *call) gc(ctx context.Context) error {
 	if c.config.ValidAttachments == nil {
 		return network.Invalid.Errorf("GC without cni.dev/valid-attachments: nothing is collected, since without the list every attachment would be")
 	}
-	known, err := c.known(ctx)
-	if err != nil {
-		return err
-	}
-	var failed []error
+	known, failed := c.known(ctx)
 	left := len(known.stale) + len(known.networks)
 	for _, container := range known.stale {
 		share, done := shareOf(ctx, left)
-		if err = c.collect(share, container); err != nil {
+		if err := c.collect(share, container); err != nil {
 			failed = append(failed, fmt.Errorf("container %s: %w", container, err))
 		}
 		done()
@@ -60,7 +56,9 @@ type inventory struct {
 	stale    []string // containers that the runtime does not list
 }
 
-func (c *call) known(ctx context.Context) (*inventory, error) {
+// known reads every journal. One that cannot be read is reported, and its
+// container counts as in use.
+func (c *call) known(ctx context.Context) (*inventory, []error) {
 	inv := &inventory{networks: map[string][]*network.Attachment{}, valid: map[string][]types.GCAttachment{}}
 	if cluster, err := c.planner.Cluster(ctx, plan.Pod{}, nil, c.args.IfName); err == nil {
 		inv.add(cluster)
@@ -71,23 +69,24 @@ func (c *call) known(ctx context.Context) (*inventory, error) {
 	}
 	containers, err := c.store.Containers()
 	if err != nil {
-		return nil, err
+		return inv, []error{err}
 	}
+	var failed []error
 	for _, container := range containers {
 		var entry *journal.Entry
 		entry, err = c.store.Try(ctx, container)
 		if errors.Is(err, journal.ErrBusy) || errors.Is(err, journal.ErrAbsent) {
 			continue // somebody is at work on it, or was
 		}
-		if err != nil {
-			return nil, err
+		if err == nil {
+			c.take(inv, container, entry)
+			err = entry.Close()
 		}
-		c.take(inv, container, entry)
-		if err = entry.Close(); err != nil {
-			return nil, err
+		if err != nil {
+			failed = append(failed, fmt.Errorf("container %s: %w", container, err))
 		}
 	}
-	return inv, nil
+	return inv, failed
 }
 
 func (c *call) take(inv *inventory, container string, entry *journal.Entry) {

@@ -35,10 +35,10 @@ func (p *Plugin) Add(ctx context.Context, args *skel.CmdArgs) error {
 // there is nothing to do.
 func (p *Plugin) Del(ctx context.Context, args *skel.CmdArgs) error {
 	return presentable(p.serve(args, func(c *call) error {
-		ctx, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
+		within, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
 		defer cancel()
-		err := c.del(ctx)
-		c.releaseLeftovers(ctx, leftoverBudget)
+		err := c.del(within)
+		c.releaseLeftovers(within, leftoverBudget)
 		return err
 	}))
 }
@@ -46,19 +46,19 @@ func (p *Plugin) Del(ctx context.Context, args *skel.CmdArgs) error {
 // Check compares the pod with what ADD left, and asks the delegates.
 func (p *Plugin) Check(ctx context.Context, args *skel.CmdArgs) error {
 	return p.serve(args, func(c *call) error {
-		ctx, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
+		within, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
 		defer cancel()
-		return c.check(ctx)
+		return c.check(within)
 	})
 }
 
 // GC releases what belongs to no container that the runtime still has.
 func (p *Plugin) GC(ctx context.Context, args *skel.CmdArgs) error {
 	return p.serve(args, func(c *call) error {
-		ctx, cancel := context.WithTimeout(ctx, gcBudget)
+		within, cancel := context.WithTimeout(ctx, gcBudget)
 		defer cancel()
-		err := c.gc(ctx)
-		c.releaseLeftovers(ctx, leftoverBudget)
+		err := c.gc(within)
+		c.releaseLeftovers(within, leftoverBudget)
 		return err
 	})
 }

@@ -208,6 +208,6 @@ func TestAgentAbsent(t *testing.T) {
 	f.config = obj{"agentSocket": f.file("agent.sock")}
 	f.ok("ADD", "plain")
 	before := f.snapshot()
-	f.refused(f.networks("a").call("ADD", "c1", nil), 11, "agent.sock", "multiplexerd", "agentSocket")
+	f.refused(f.networks("a").call("ADD", "c1", nil), 11, "agent.sock", "agentSocket", "no agent")
 	nettest.RequireSame(t, before, f.snapshot())
 }

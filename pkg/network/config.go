@@ -19,8 +19,9 @@ const PodAnnotations = "io.kubernetes.cri.pod-annotations"
 // Config is the plugin's own configuration: one entry of a conflist, as CNI
 // delivers it on standard input. ParseConfig fills in every default.
 type Config struct {
-	CNIVersion string
-	Name       string
+	CNIVersion   string
+	Name         string
+	Capabilities map[string]bool // what the runtime is asked to send
 
 	ClusterNetwork string            // file, directory, NAD or network name; "" = first fit in ClusterConfDir
 	ClusterConfDir string            // the runtime's own conf directory
@@ -141,6 +142,7 @@ func ParseConfig(stdin []byte) (*Config, error) {
 	c := &Config{
 		CNIVersion:             in.CNIVersion,
 		Name:                   in.Name,
+		Capabilities:           in.Capabilities,
 		ClusterNetwork:         in.ClusterNetwork,
 		Delegates:              in.Delegates,
 		DefaultNetworks:        in.DefaultNetworks,
@@ -150,7 +152,7 @@ func ParseConfig(stdin []byte) (*Config, error) {
 		NamespaceIsolation:     in.NamespaceIsolation == nil || *in.NamespaceIsolation,
 		GlobalNamespaces:       splitList(deref(in.GlobalNamespaces, "default")),
 		ConfDir:                or(in.ConfDir, "/etc/cni/multiplexer/net.d"),
-		AgentSocket:            deref(in.AgentSocket, "/run/multiplexer/agent.sock"),
+		AgentSocket:            deref(in.AgentSocket, ""),
 		StateDir:               or(in.StateDir, "/var/lib/cni/multiplexer"),
 		BinDir:                 in.BinDir,
 		Embedded:               in.Embedded,

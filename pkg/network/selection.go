@@ -89,7 +89,7 @@ func onlyOneDefaultRoute(key string, selections []Selection) error {
 			continue
 		}
 		if first >= 0 {
-			return Invalid.Errorf("annotation %s: elements %d and %d both have \"default-route\"; one network can carry it", key, first, i)
+			return Invalid.Errorf("annotation %s: networks %d and %d both have \"default-route\"; one can carry it", key, first+1, i+1)
 		}
 		first = i
 	}
@@ -125,7 +125,7 @@ func parseItem(item string) (Selection, error) {
 		s.Namespace, ref = namespace, name
 	}
 	if err := validateCommaName("name", ref); err != nil {
-		return s, Invalid.Errorf("%q: %w; write [namespace/]name[@interface]", clip(item), err)
+		return s, Invalid.Errorf("%q: %w; write [namespace/]name[@interface], or the JSON form, whose names may hold dots", clip(item), err)
 	}
 	s.Name = ref
 	return s, nil

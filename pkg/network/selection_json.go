@@ -47,7 +47,7 @@ func parseJSONForm(value string) ([]Selection, error) {
 	for i, raw := range elements {
 		s, err := parseElement(raw)
 		if err != nil {
-			return nil, Invalid.Errorf("element %d: %w", i, err)
+			return nil, Invalid.Errorf("network %d: %w", i+1, err)
 		}
 		out = append(out, s)
 	}

@@ -83,7 +83,7 @@ func (p *Planner) NodeCluster(ctx context.Context) (*network.Attachment, error) 
 func fromPath(path string) (*network.Attachment, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, network.Again.Errorf("%w: clusterNetwork %s does not exist (yet); the cluster's own network writes it when it is ready", ErrNoCluster, path)
+		return nil, network.Again.Errorf("%w (yet): clusterNetwork %s does not exist; the cluster's own network writes it when it is ready", ErrNoCluster, path)
 	}
 	if err != nil {
 		return nil, network.IO.Errorf("clusterNetwork: %w", err)
@@ -140,6 +140,10 @@ func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attac
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}
+	// Our own conflist has the cluster network's name as a rule.
+	folder.files = slices.DeleteFunc(folder.files, func(f file) bool {
+		return slices.ContainsFunc(f.list.Types(), network.MetaPlugin)
+	})
 	found, err := folder.find(ref)
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
@@ -147,12 +151,17 @@ func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attac
 	if found != nil {
 		return &network.Attachment{List: *found.list, Reference: found.list.Name, Source: found.path}, nil
 	}
-	return nil, network.Again.Errorf("%w (yet): no network of the name clusterNetwork %q in %s%s", ErrNoCluster, ref, p.Config.ClusterConfDir, also(notDefined))
+	if notDefined != nil && !errors.Is(notDefined, errNoDefinition) {
+		return nil, fmt.Errorf("clusterNetwork %q: %w", ref, notDefined)
+	}
+	return nil, network.Again.Errorf("%w: clusterNetwork %q is the name of no network in %s or %s (yet), meta-plugins' left out%s",
+		ErrNoCluster, ref, p.Config.ConfDir, p.Config.ClusterConfDir, unreadable(folder.broken))
 }
 
-func also(err error) string {
-	if err == nil {
+// unreadable adds the files that could not be read, should the name be theirs.
+func unreadable(broken []error) string {
+	if len(broken) == 0 {
 		return ""
 	}
-	return "; " + err.Error()
+	return "; files there that cannot be read: " + errors.Join(broken...).Error()
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
+var errNoDefinition = errors.New("no network of the name")
+
 // Dir finds networks in the node's own directory:
 //
 //	path/*.conflist, *.conf, *.json             shared: the networks of the global namespaces
@@ -74,10 +76,8 @@ func (d *Dir) first(name string, places ...place) (*Definition, error) {
 		}
 		return &Definition{Reference: p.prefix + name, Source: found.path, List: found.list}, nil
 	}
-	if len(broken) > 0 {
-		return nil, network.Invalid.Errorf("no network of the name %q in %s; files there that cannot be read: %w", name, strings.Join(dirs, " or "), errors.Join(broken...))
-	}
-	return nil, network.Invalid.Errorf("no network of the name %q in %s: add a .conflist or .conf file whose \"name\" is %q, or correct the annotation", name, strings.Join(dirs, " or "), name)
+	return nil, network.Invalid.Errorf("%w %q in %s: add a .conflist, .conf or .json file whose \"name\" is %q, or correct the name that is asked for%s",
+		errNoDefinition, name, strings.Join(dirs, " or "), name, unreadable(broken))
 }
 
 func (d *Dir) read(dir string) (*folder, error) {

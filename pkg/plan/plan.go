@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -173,8 +174,8 @@ func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network
 		namespace = home
 	}
 	if iso := p.isolation(); namespace != "" && !iso.Allows(pod.Namespace, namespace) {
-		return nil, network.Invalid.Errorf("namespace %q is not open to pods of namespace %q: define the network in the pod's own namespace, or add %q to globalNamespaces (now %q)",
-			namespace, pod.Namespace, namespace, strings.Join(iso.Global, ","))
+		return nil, network.Invalid.Errorf("namespace %q is not open to pods of namespace %q: define the network in the pod's own namespace and write \"%s/%s\", or add %q to globalNamespaces (now %q)",
+			namespace, pod.Namespace, pod.Namespace, s.Name, namespace, strings.Join(iso.Global, ","))
 	}
 	d, err := p.find(ctx, pod.Namespace, namespace, s.Name)
 	if err != nil {
@@ -193,7 +194,7 @@ func (p *Planner) isolation() network.Isolation {
 
 func (p *Planner) find(ctx context.Context, podNamespace, namespace, name string) (*Definition, error) {
 	if p.Definitions == nil {
-		return nil, network.Again.Errorf("networks are resolved by the agent, and nothing answers at agentSocket %s: start multiplexerd on this node, or set \"agentSocket\": \"\" to resolve networks from confDir",
+		return nil, network.Again.Errorf("nothing answers at agentSocket %s; this version has no agent: set \"agentSocket\": \"\" to resolve networks from confDir",
 			p.Config.AgentSocket)
 	}
 	return p.Definitions.Definition(ctx, podNamespace, namespace, name)
@@ -208,7 +209,7 @@ func configReference(ref string) (network.Selection, error) {
 	if err != nil {
 		return network.Selection{}, err
 	}
-	selections, err := network.ParseSelections("value", "["+string(quoted)+"]")
+	selections, err := network.ParseSelections(strconv.Quote(ref), "["+string(quoted)+"]")
 	if err != nil {
 		return network.Selection{}, err
 	}
