@@ -45,6 +45,9 @@ func run() int {
 		return fail(cni.Current(), types.NewError(types.ErrInvalidNetworkConfig,
 			"multiplexer was called by a delegate of its own, for container "+container+": one of that pod's networks leads back to multiplexer; correct the network's plugin", ""))
 	}
+	// A runtime that is gone must not end us in the middle: what cannot be
+	// printed is undone. Ignoring the signal would hand that on to delegates.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	self, err := os.Executable()

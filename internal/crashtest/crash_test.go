@@ -38,7 +38,7 @@ func attached(t *testing.T, p *pod) {
 // orphaned leaves a delegate that has its effect after its plugin's death.
 func orphaned(t *testing.T, p *pod) {
 	t.Helper()
-	p.killADD(t, "after configuration of delegate 3")
+	p.killADD(t, "after start of delegate 3")
 }
 
 func del(t *testing.T, p *pod) {

@@ -18,7 +18,7 @@ func TestEndlessOrphan(t *testing.T) {
 	s.recorder(t, `[{"allocate":true},{"forkGroup":"1h"},{"touch":"asleep"},{"sleep":"1h"}]`, slowDel)
 	p := s.pod(t)
 	want := p.snapshot(t)
-	p.killADD(t, "after configuration of delegate 3")
+	p.killADD(t, "after start of delegate 3")
 	took := p.must(t, p.call("DEL"))
 	if took < patience || took > patience+slack {
 		t.Errorf("DEL took %s, want %s and a little", took, patience)
@@ -35,7 +35,7 @@ func TestDaemonOfADelegate(t *testing.T) {
 	s.recorder(t, `[{"fork":"1h"},{"allocate":true},{"link":true}]`, slowDel)
 	for _, name := range []string{
 		"after line added 1", "after create running/ID, time 3", "after line adding 2",
-		"after configuration of delegate 3", "after end of delegate 3", "after line ready", "after print",
+		"after start of delegate 3", "after end of delegate 3", "after line ready", "after print",
 	} {
 		t.Run("ADD killed "+name, func(t *testing.T) {
 			p := s.pod(t)
@@ -85,7 +85,7 @@ func TestOrphanOfADEL(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "storage, slow")
 	at := s.points(t, "DEL", attached)
-	i := slices.IndexFunc(at, func(p point) bool { return p.String() == "after configuration of delegate 1" })
+	i := slices.IndexFunc(at, func(p point) bool { return p.String() == "after start of delegate 1" })
 	if i < 0 {
 		t.Fatalf("a DEL has no such point but %q", at)
 	}

@@ -50,8 +50,6 @@ func stepName(step nettest.Step, container string) string {
 		return "sync " + path
 	case nettest.StepStart:
 		return fmt.Sprintf("start of delegate %d", step.Delegate)
-	case nettest.StepFeed:
-		return fmt.Sprintf("configuration of delegate %d", step.Delegate)
 	case nettest.StepReap:
 		return fmt.Sprintf("end of delegate %d", step.Delegate)
 	}
@@ -148,7 +146,7 @@ func (r *run) record(name string, step nettest.Step) {
 		r.points = append(r.points, point{when: when, step: name, lines: slices.Clone(r.lines)})
 	}
 	// The end of a delegate is not the plugin's doing: before it is while the
-	// delegate runs, which is after it got its configuration.
+	// delegate runs, which is after its start: its configuration is complete by then.
 	if step.Kind != nettest.StepReap {
 		add(before)
 	}

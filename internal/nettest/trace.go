@@ -24,7 +24,6 @@ const (
 	StepRemove                 // a file below the watched directory is removed
 	StepSync                   // a file or directory below the watched directory is synced
 	StepStart                  // a delegate is started
-	StepFeed                   // a running delegate gets its configuration
 	StepReap                   // a delegate has ended and was waited for
 	StepPrint                  // something is written to stdout
 )
@@ -34,7 +33,7 @@ type Step struct {
 	Kind     StepKind
 	Path     string // of the file, relative to the watched directory
 	Data     []byte // what is written
-	Delegate int    // which delegate of this call, from 1: the one started, fed or reaped
+	Delegate int    // which delegate of this call, from 1: the one started or reaped
 	Done     bool   // false: the call was not made yet; true: it was
 	Failed   bool   // it was made, and changed nothing
 }
@@ -324,8 +323,6 @@ func (t *tracer) write(args [6]uint64) (*Step, error) {
 	case args[0] == 1:
 	case below:
 		step.Kind, step.Path = StepWrite, path
-	case strings.HasPrefix(file, "pipe:") && args[0] > 2:
-		return &Step{Kind: StepFeed, Delegate: t.started}, nil
 	default:
 		return nil, nil
 	}

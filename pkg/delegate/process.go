@@ -1,7 +1,6 @@
 package delegate
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,8 +20,8 @@ import (
 )
 
 const (
-	maxOutput = 4 << 20 // bytes of a delegate's standard output
-	maxStderr = 4 << 10 // bytes of its standard error that an error repeats
+	maxOutput = 4 << 20  // bytes of a delegate's standard output
+	maxStderr = 64 << 10 // bytes of its standard error that are passed on
 	// pipeDelay is how long the pipes of an ended delegate are read on, should
 	// a daemon that it left behind hold them open.
 	pipeDelay = 500 * time.Millisecond
@@ -48,15 +47,14 @@ func (r *Runner) runProcess(ctx context.Context, path string, stdin []byte, envi
 }
 
 func (r *Runner) runOnce(ctx context.Context, path string, stdin []byte, environ []string, guard *os.File) ([]byte, error) {
-	var stdout, stderr limited
-	stdout.most, stderr.most = maxOutput, maxStderr
+	stdout, stderr := limited{most: maxOutput}, limited{most: maxStderr, also: r.Stderr}
 	input, err := filled(stdin)
 	if err != nil {
 		return nil, network.IO.Errorf("start %s: %w", path, err)
 	}
 	defer input.Close()
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, input, &stdout, io.MultiWriter(&stderr, r.Stderr)
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, input, &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = pipeDelay
@@ -71,7 +69,9 @@ func (r *Runner) runOnce(ctx context.Context, path string, stdin []byte, environ
 	case err == nil && stdout.over:
 		return nil, network.Malformed.Errorf("printed more than %d bytes", maxOutput)
 	case err == nil:
-		return stdout.Bytes(), nil
+		return stdout.kept, nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, network.Again.Errorf("was killed with its process group, since multiplexer was told to end%s", said(&stderr))
 	case ctx.Err() != nil:
 		return nil, network.Again.Errorf("ran out of time and was killed with its process group (\"timeout\" in multiplexer's configuration)%s", said(&stderr))
 	case cmd.ProcessState == nil:
@@ -101,22 +101,22 @@ func filled(data []byte) (*os.File, error) {
 // as it is, or anything else, of which the error tells.
 func failure(err error, stdout, stderr *limited) error {
 	var e types.Error
-	if json.Unmarshal(stdout.Bytes(), &e) == nil && (e.Code != 0 || e.Msg != "") {
+	if json.Unmarshal(stdout.kept, &e) == nil && (e.Code != 0 || e.Msg != "") {
 		if e.Code == 0 {
 			e.Code = types.ErrInternal
 		}
 		return &e
 	}
 	printed := "nothing"
-	if stdout.Len() > 0 {
-		printed = fmt.Sprintf("%q, which is no CNI error", short(stdout.String()))
+	if len(stdout.kept) > 0 {
+		printed = fmt.Sprintf("%q, which is no CNI error", short(string(stdout.kept)))
 	}
 	return fmt.Errorf("failed (%w) and printed %s%s", err, printed, said(stderr))
 }
 
 // said quotes standard error.
 func said(stderr *limited) string {
-	if text := strings.TrimSpace(stderr.String()); text != "" {
+	if text := strings.TrimSpace(string(stderr.kept)); text != "" {
 		return fmt.Sprintf("; on standard error: %q", short(text))
 	}
 	return ""
@@ -130,20 +130,27 @@ func short(s string) string {
 	return s[:most] + "..."
 }
 
-// limited is a buffer that keeps the first `most` bytes and drops the rest.
+// limited keeps the first `most` bytes and drops the rest. What it keeps is
+// passed on to `also`, whose errors are nobody's fault here. It is a Writer
+// and no more: io.Copy would go past Write to a buffer's ReadFrom.
 type limited struct {
-	bytes.Buffer
+	kept []byte
 	most int
 	over bool
+	also io.Writer
 }
 
 func (l *limited) Write(p []byte) (int, error) {
-	if room := l.most - l.Len(); len(p) > room {
+	keep := p
+	if room := l.most - len(l.kept); len(p) > room {
 		l.over = true
-		l.Buffer.Write(p[:max(room, 0)])
-		return len(p), nil
+		keep = p[:room]
 	}
-	return l.Buffer.Write(p)
+	l.kept = append(l.kept, keep...)
+	if l.also != nil {
+		_, _ = l.also.Write(keep)
+	}
+	return len(p), nil
 }
 
 // classify drops libcni's own words around a plugin's error, and gives

@@ -75,11 +75,8 @@ type Result struct {
 
 // checkedResult refuses a result that cannot be merged.
 func checkedResult(a *network.Attachment, result types.Result) (*Result, error) {
-	newest, err := current.NewResultFromResult(result)
+	newest, err := network.Newest(result)
 	if err != nil {
-		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
-	}
-	if err = network.CheckResult(newest); err != nil {
 		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, err)
 	}
 	own, err := result.GetAsVersion(a.CNIVersion)
@@ -162,5 +159,5 @@ func Decode(raw json.RawMessage) (*current.Result, error) {
 	if err != nil {
 		return nil, network.Malformed.Errorf("decode result: %w", err)
 	}
-	return current.NewResultFromResult(result)
+	return network.Newest(result)
 }

@@ -70,7 +70,9 @@ func (c *Contents) Names() []string {
 // apply takes one event over. An event that refers to an attachment that is
 // not there (its plan line was damaged) changes nothing.
 func (c *Contents) apply(e event) {
-	c.Interrupted = e.Event == evAdding || e.Event == evDeleting
+	if e.Event != evState { // an embedded plugin's record comes while it is at work
+		c.Interrupted = e.Event == evAdding || e.Event == evDeleting
+	}
 	switch e.Event {
 	case evOpen:
 		if e.Header != nil {

@@ -31,6 +31,7 @@ const (
 // Header says which container a journal is about.
 type Header struct {
 	Container string      `json:"container"`
+	Network   string      `json:"network"` // the name of our own configuration
 	IfName    string      `json:"ifname"`
 	Netns     string      `json:"netns"`
 	Cookie    uint64      `json:"cookie,omitempty"` // SO_NETNS_COOKIE; 0 where the kernel has none

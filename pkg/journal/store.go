@@ -74,7 +74,7 @@ func (s *Store) open(ctx context.Context, container string, flags int) (*Entry, 
 	}
 	path := s.path(journalDir, container)
 	for {
-		f, err := os.OpenFile(path, flags, 0o600)
+		f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, ErrAbsent
 		}
@@ -85,7 +85,7 @@ func (s *Store) open(ctx context.Context, container string, flags int) (*Entry, 
 			return nil, errors.Join(err, f.Close())
 		}
 		// Whoever held the lock before may have removed the file.
-		gone, err := removed(f)
+		gone, err := removed(f) // or it is no file at all
 		if err == nil && !gone {
 			return s.load(f, container)
 		}
@@ -134,7 +134,7 @@ func (s *Store) Read(container string) (*Contents, error) {
 		return nil, err
 	}
 	path := s.path(journalDir, container)
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrAbsent
 	}
@@ -218,6 +218,9 @@ func removed(f *os.File) (bool, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return false, fmt.Errorf("stat %s: %w", f.Name(), err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, fmt.Errorf("%s is no regular file", f.Name())
 	}
 	return st.Nlink == 0, nil
 }

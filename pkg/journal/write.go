@@ -73,14 +73,7 @@ type recordState struct {
 func (s recordState) Load() []byte { return s.entry.Records[s.index].State }
 
 func (s recordState) Save(data []byte) error {
-	step := s.entry.Records[s.index].Step
-	if err := s.entry.append(event{Event: evState, Index: s.index, State: data}); err != nil {
-		return err
-	}
-	// A state line comes while the attachment is worked on, and says nothing
-	// about a delegate that may still run.
-	s.entry.Interrupted = step == Adding || step == Deleting
-	return nil
+	return s.entry.append(event{Event: evState, Index: s.index, State: data})
 }
 
 // append writes one line and takes it over.

@@ -69,7 +69,7 @@ func (c *call) header() (journal.Header, plan.Pod, error) {
 		return h, pod, network.BadNetns.Errorf("CNI_NETNS: %w", err)
 	}
 	h = journal.Header{
-		Container: c.args.ContainerID, IfName: c.args.IfName, Netns: c.args.Netns, Cookie: cookie, Boot: c.boot,
+		Container: c.args.ContainerID, Network: c.config.Name, IfName: c.args.IfName, Netns: c.args.Netns, Cookie: cookie, Boot: c.boot,
 		UID: pod.UID, Args: c.cniArgs, Chained: c.config.PrevResult != nil,
 	}
 	if pod.Name != "" {
@@ -84,6 +84,10 @@ func (c *call) fresh(ctx context.Context) (*journal.Entry, error) {
 	entry, err := c.store.Create(ctx, c.args.ContainerID)
 	if err != nil {
 		return nil, err
+	}
+	if entry.Usable() && !c.isOurs(entry) {
+		return nil, errors.Join(network.Invalid.Errorf("container %s has networks by way of interface %q already, and asks for %q: multiplexer serves one interface of a container, with all the networks behind it",
+			c.args.ContainerID, entry.Header.IfName, c.args.IfName), entry.Close())
 	}
 	if entry.Usable() {
 		c.log.Info("releasing what an earlier ADD of this container left")
@@ -101,6 +105,12 @@ func (c *call) fresh(ctx context.Context) (*journal.Entry, error) {
 		c.log.Warn("the container's journal was damaged and is started anew", "lines", entry.Damaged)
 	}
 	return entry, nil
+}
+
+// isOurs reports whether a journal is about the interface that this call is
+// about. The network's name may have changed since: the container is the same.
+func (c *call) isOurs(entry *journal.Entry) bool {
+	return entry.Header.IfName == "" || entry.Header.IfName == c.args.IfName
 }
 
 // attachAll attaches the cluster network, then the pod's own, and merges.
@@ -155,11 +165,10 @@ func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.P
 		if err != nil {
 			return part, network.Malformed.Errorf("prevResult: %w", err)
 		}
-		part.Result, err = current.NewResultFromResult(result)
-		if err != nil {
-			return part, network.Malformed.Errorf("prevResult: %w", err)
+		if part.Result, err = network.Newest(result); err != nil {
+			return part, fmt.Errorf("prevResult: %w", err)
 		}
-		return part, network.CheckResult(part.Result)
+		return part, nil
 	}
 	if err := c.clusterReady(ctx); err != nil {
 		return part, err

@@ -23,7 +23,6 @@ func TestBadConfiguration(t *testing.T) {
 		"result":          {obj{"result": "all"}, 7, []string{"result", "all", `"merged"`}},
 		"runtime":         {obj{"runtime": "docker"}, 7, []string{"runtime", "docker", "containerd"}},
 		"log level":       {obj{"logLevel": "loud"}, 7, []string{"logLevel", "loud"}},
-		"log file":        {obj{"logFile": "/no/such/dir/log"}, 5, []string{"logFile", "/no/such/dir/log"}},
 		"relative path":   {obj{"stateDir": "state"}, 7, []string{"stateDir", "absolute"}},
 		"namespace":       {obj{"globalNamespaces": "a,B/.."}, 7, []string{"globalNamespaces", "B/.."}},
 		"routing":         {obj{"routing": obj{"mode": "guard"}}, 7, []string{"routing.mode", "guard"}},

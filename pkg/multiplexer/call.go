@@ -55,9 +55,7 @@ func (p *Plugin) start(args *skel.CmdArgs) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.log, c.logFile, err = newLog(config, p.Stderr); err != nil {
-		return nil, err
-	}
+	c.log, c.logFile = newLog(config, p.Stderr)
 	c.log = c.log.With("container", args.ContainerID, "ifname", args.IfName)
 	c.runner = &delegate.Runner{
 		Path: searchPath(args.Path, config.BinDir), CacheDir: filepath.Join(config.StateDir, "cache"),

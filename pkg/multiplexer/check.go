@@ -47,15 +47,16 @@ func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, record *journa
 	err := c.runner.Check(ctx, &record.Attachment, delegate.Request{
 		ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: prevResult(record),
 	})
-	if err != nil {
+	if err != nil || record.DisableCheck {
 		return err
 	}
 	result, err := delegate.Decode(record.Result)
 	if err != nil {
 		return err
 	}
-	part := network.Part{IfName: record.IfName, Result: result}
-	if err = pod.Verify(part.Indexed(c.args.Netns)); err != nil {
+	wanted := network.Part{IfName: record.IfName, Result: result}.Indexed(c.args.Netns)
+	wanted.Routes = result.Routes // as the plugin named them
+	if err = pod.Verify(wanted); err != nil {
 		return fmt.Errorf("check %s: %w", &record.Attachment, err)
 	}
 	return nil
@@ -71,7 +72,7 @@ func (c *call) checkCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	request := c.unrecorded()
-	request.PrevResult = c.config.PrevResult
-	return c.runner.Check(ctx, attachment, request)
+	return c.runner.Check(ctx, attachment, delegate.Request{
+		ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: c.config.PrevResult,
+	})
 }

@@ -2,6 +2,7 @@ package multiplexer_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -67,14 +68,19 @@ func TestCheckNotices(t *testing.T) {
 	}
 }
 
-// Without the delegates' own CHECK (disableCheck) the kernel is still read.
+// A delegate that finds nothing is not taken at its word: the kernel is read.
+// disableCheck turns both off.
 func TestCheckByItself(t *testing.T) {
 	f := newFixture(t)
 	f.write("net.d/10-cluster.conflist", f.list("cluster", "10.0.0.0/24", linked()))
-	conf := f.list("a", "10.50.0.0/24", linked())
-	conf["disableCheck"] = true
+	steps := linked()
+	steps["CHECK"] = []any{}
+	conf := f.list("a", "10.50.0.0/24", steps)
 	f.write("conf/a.conflist", conf)
-	f.networks("a").ok("ADD", "c1")
+	conf["disableCheck"], conf["name"] = true, "b"
+	conf["plugins"].([]any)[0].(obj)["subnet"] = "10.51.0.0/24"
+	f.write("conf/b.conflist", conf)
+	f.networks("a,b").ok("ADD", "c1")
 	f.ok("CHECK", "c1")
 	h, err := f.pod.Handle()
 	f.must(err)
@@ -86,7 +92,17 @@ func TestCheckByItself(t *testing.T) {
 	f.refused(f.call("CHECK", "c1", nil), 999, "net1", "10.50.0.2/24")
 	f.must(h.LinkDel(l))
 	f.refused(f.call("CHECK", "c1", nil), 999, "net1", "does not exist")
-	f.want(len(f.called("CHECK")), 3) // the cluster network's only
+	second, err := h.LinkByName("net2")
+	f.must(err)
+	f.must(h.LinkDel(second))
+	for _, c := range f.called("CHECK") {
+		if c.Name == "b" {
+			t.Error("disableCheck is not honoured")
+		}
+	}
+	if e := f.call("CHECK", "c1", nil).Error(); strings.Contains(e.Msg, "net2") {
+		t.Errorf("disableCheck is not honoured: %s", e.Msg)
+	}
 }
 
 func TestStatus(t *testing.T) {

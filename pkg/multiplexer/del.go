@@ -11,27 +11,64 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/plan"
 )
 
+// container is what a DEL is about, where no journal says it.
+type container struct {
+	id, ifname, netns string
+}
+
 // del is DEL: what the journal says, else what today's configuration says.
 func (c *call) del(ctx context.Context) error {
-	entry, err := c.store.Open(ctx, c.args.ContainerID)
+	own := container{c.args.ContainerID, c.args.IfName, c.args.Netns}
+	entry, err := c.store.Open(ctx, own.id)
 	if errors.Is(err, journal.ErrAbsent) {
-		return c.delCluster(ctx)
+		return c.delAbsent(ctx, own)
 	}
 	if err != nil {
 		return err
 	}
 	defer entry.Close()
-	if !entry.Usable() {
-		return c.delUnrecorded(ctx, entry)
+	switch {
+	case !entry.Usable():
+		return c.delUnrecorded(ctx, entry, own)
+	case !c.isOurs(entry):
+		c.log.Info("another interface of the container has networks: nothing of this one is left", "has", entry.Header.IfName)
+		return nil
 	}
-	return c.release(ctx, entry, "DEL", c.args.Netns)
+	return c.release(ctx, entry, "DEL", own.netns)
 }
 
-// delCluster detaches a container that has no journal from the cluster
-// network: one that was started before multiplexer was installed. A node
-// without a cluster network has nothing to detach from.
-func (c *call) delCluster(ctx context.Context) error {
-	attachment, err := c.planner.Cluster(ctx, plan.Pod{}, c.cniArgs, c.args.IfName)
+// delAbsent detaches a container without a journal from the cluster network:
+// it may be from before the installation. An empty journal is its lock
+// meanwhile, so that an ADD for it waits.
+func (c *call) delAbsent(ctx context.Context, own container) error {
+	entry, err := c.store.Create(ctx, own.id)
+	if err != nil {
+		c.log.Warn("detaching without a lock", "error", err.Error())
+		return c.delCluster(ctx, own, delegate.Request{})
+	}
+	defer entry.Close()
+	if entry.Usable() { // an ADD was faster
+		return c.release(ctx, entry, "DEL", own.netns)
+	}
+	err = c.delGuarded(ctx, entry, own)
+	// Nothing is recorded: there is nothing to keep for a later try.
+	return errors.Join(err, entry.Remove())
+}
+
+// delGuarded runs the cluster network's DEL where a killed call can find it.
+func (c *call) delGuarded(ctx context.Context, entry *journal.Entry, own container) error {
+	guard, err := entry.Guard()
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
+	return c.delCluster(ctx, own, delegate.Request{Guard: guard})
+}
+
+// delCluster detaches a container from the cluster network of today's
+// configuration. A node without one has nothing to detach from.
+func (c *call) delCluster(ctx context.Context, own container, request delegate.Request) error {
+	attachment, err := c.planner.Cluster(ctx, plan.Pod{}, c.cniArgs, own.ifname)
 	if errors.Is(err, plan.ErrNoCluster) {
 		c.log.Warn("the container has no journal and the node no cluster network: nothing to detach")
 		return nil
@@ -39,33 +76,28 @@ func (c *call) delCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	request := c.unrecorded()
-	request.PrevResult = c.config.PrevResult
+	request.ContainerID, request.Netns, request.PrevResult = own.id, own.netns, c.config.PrevResult
 	return c.runner.Del(ctx, attachment, request)
-}
-
-func (c *call) unrecorded() delegate.Request {
-	return delegate.Request{ContainerID: c.args.ContainerID, Netns: c.args.Netns}
 }
 
 // delUnrecorded detaches a container whose journal does not say what was
 // attached: a power loss left the file empty, or the disk damaged it. What
 // the configuration and the annotations say today is the best that is left.
-func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry) error {
+func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own container) error {
 	c.log.Warn("the container's journal is empty or damaged: detaching what its annotations ask for today", "lines", entry.Damaged)
 	var failed []error
 	if pod, err := c.pod(); err == nil {
-		secondaries, perr := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{c.args.IfName})
-		if perr != nil {
-			c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", perr.Error())
+		secondaries, planErr := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{own.ifname})
+		if planErr != nil {
+			c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", planErr.Error())
 		}
 		for i := range secondaries {
-			failed = append(failed, c.runner.Del(ctx, &secondaries[len(secondaries)-1-i], c.unrecorded()))
+			failed = append(failed, c.runner.Del(ctx, &secondaries[len(secondaries)-1-i], delegate.Request{ContainerID: own.id, Netns: own.netns}))
 		}
 	}
-	failed = append(failed, c.delCluster(ctx))
+	failed = append(failed, c.delGuarded(ctx, entry, own))
 	if err := errors.Join(failed...); err != nil {
-		return network.IO.Errorf("the journal of container %s in %s is damaged, and what today's configuration says cannot be detached: %w", c.args.ContainerID, c.config.StateDir, err)
+		return network.IO.Errorf("the journal of container %s in %s is damaged, and what today's configuration says cannot be detached: %w", own.id, c.config.StateDir, err)
 	}
 	if err := entry.Remove(); err != nil {
 		return fmt.Errorf("end the damaged journal: %w", err)

@@ -41,6 +41,26 @@ func TestStderrIsPassedOn(t *testing.T) {
 	}
 }
 
+// A delegate that never stops printing fills neither the log nor memory.
+func TestFlood(t *testing.T) {
+	f := newFixture(t)
+	bin := t.TempDir()
+	f.path = append(f.path, bin)
+	for name, script := range map[string]string{
+		"loud": `head -c 50000000 /dev/zero | tr '\0' x >&2; echo '{"code": 7, "msg": "done"}'; exit 1`,
+		"long": `head -c 50000000 /dev/zero | tr '\0' x`,
+	} {
+		f.must(os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\n"+script+"\n"), 0o755))
+		f.write("conf/"+name+".conf", obj{"cniVersion": "1.0.0", "name": name, "type": name})
+	}
+	out := f.networks("loud").call("ADD", "c1", nil)
+	f.refused(out, 7, "done")
+	if len(out.Stderr) > 100_000 {
+		t.Errorf("%d bytes on standard error", len(out.Stderr))
+	}
+	f.refused(f.networks("long").call("ADD", "c2", nil), 6, "more than 4194304 bytes")
+}
+
 // A delegate's own error reaches the runtime with its own code.
 func TestDelegateErrors(t *testing.T) {
 	for name, c := range map[string]struct {

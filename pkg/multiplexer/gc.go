@@ -28,24 +28,32 @@ func (c *call) gc(ctx context.Context) error {
 		return network.Invalid.Errorf("GC without cni.dev/valid-attachments: nothing is collected, since without the list every attachment would be")
 	}
 	known, failed := c.known(ctx)
-	left := len(known.stale) + len(known.networks)
-	for _, container := range known.stale {
-		share, done := shareOf(ctx, left)
-		if err := c.collect(share, container); err != nil {
-			failed = append(failed, fmt.Errorf("container %s: %w", container, err))
+	failed = append(failed, c.collectStale(ctx, known.stale)...)
+	for _, name := range slices.Sorted(maps.Keys(known.networks)) {
+		for _, attachment := range known.networks[name] {
+			asking, cancel := context.WithTimeout(ctx, leastShare)
+			failed = append(failed, c.runner.GC(asking, attachment, known.valid[name]))
+			cancel()
 		}
-		done()
-		left--
-	}
-	for _, n := range slices.Sorted(maps.Keys(known.networks)) {
-		share, done := shareOf(ctx, left)
-		for _, attachment := range known.networks[n] {
-			failed = append(failed, c.runner.GC(share, attachment, known.valid[n]))
-		}
-		done()
-		left--
 	}
 	return errors.Join(failed...)
+}
+
+// collectStale releases containers, as many as there is time for: one that
+// is cut short would have to be released again.
+func (c *call) collectStale(ctx context.Context, stale []string) []error {
+	var failed []error
+	for n, id := range stale {
+		if end, ok := ctx.Deadline(); ok && time.Until(end) < leastShare {
+			return append(failed, network.Again.Errorf("no time left for %d containers that are gone: the next GC goes on with them", len(stale)-n))
+		}
+		share, done := shareOf(ctx, len(stale)-n)
+		if err := c.collect(share, id); err != nil {
+			failed = append(failed, fmt.Errorf("container %s: %w", id, err))
+		}
+		done()
+	}
+	return failed
 }
 
 // inventory is what the node has, by CNI network name: IPAM plugins keep
@@ -56,53 +64,76 @@ type inventory struct {
 	stale    []string // containers that the runtime does not list
 }
 
-// known reads every journal. One that cannot be read is reported, and its
-// container counts as in use.
+// known reads every journal, without its lock: a container that a call works
+// on now is in use. When one cannot be read, nobody knows which attachments
+// are in use, and no secondary network is asked to collect.
 func (c *call) known(ctx context.Context) (*inventory, []error) {
 	inv := &inventory{networks: map[string][]*network.Attachment{}, valid: map[string][]types.GCAttachment{}}
-	if cluster, err := c.planner.Cluster(ctx, plan.Pod{}, nil, c.args.IfName); err == nil {
-		inv.add(cluster)
-		// Pods from before the installation have no journal.
-		inv.valid[cluster.Name] = append(inv.valid[cluster.Name], c.config.ValidAttachments...)
-	} else {
-		c.log.Warn("GC of the cluster network is left out", "error", err.Error())
-	}
 	containers, err := c.store.Containers()
 	if err != nil {
 		return inv, []error{err}
 	}
 	var failed []error
-	for _, container := range containers {
-		var entry *journal.Entry
-		entry, err = c.store.Try(ctx, container)
-		if errors.Is(err, journal.ErrBusy) || errors.Is(err, journal.ErrAbsent) {
-			continue // somebody is at work on it, or was
-		}
-		if err == nil {
-			c.take(inv, container, entry)
-			err = entry.Close()
-		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("container %s: %w", container, err))
+	for _, id := range containers {
+		contents, readErr := c.store.Read(id)
+		switch {
+		case errors.Is(readErr, journal.ErrAbsent):
+		case readErr != nil:
+			failed = append(failed, fmt.Errorf("container %s: %w", id, readErr))
+		default:
+			c.take(inv, id, contents)
 		}
 	}
+	if len(failed) > 0 {
+		clear(inv.networks)
+	} else if defaults, err := c.planner.DefaultNetworks(ctx); err == nil {
+		for i := range defaults {
+			inv.add(&defaults[i])
+		}
+	}
+	c.takeCluster(ctx, inv)
 	return inv, failed
 }
 
-func (c *call) take(inv *inventory, container string, entry *journal.Entry) {
-	used := slices.ContainsFunc(c.config.ValidAttachments, func(v types.GCAttachment) bool {
-		return v.ContainerID == container && (v.IfName == entry.Header.IfName || !entry.Usable())
-	})
-	if !used {
-		inv.stale = append(inv.stale, container)
+// takeCluster takes the cluster network: the runtime's list is about it, and
+// holds the pods from before the installation too.
+func (c *call) takeCluster(ctx context.Context, inv *inventory) {
+	cluster, err := c.planner.Cluster(ctx, plan.Pod{}, nil, defaultIfName)
+	if err != nil {
+		c.log.Warn("GC of the cluster network is left out", "error", err.Error())
+		return
 	}
-	for i := range entry.Records {
-		a := &entry.Records[i].Attachment
+	inv.add(cluster)
+	for _, valid := range c.config.ValidAttachments {
+		inv.use(cluster.Name, valid)
+	}
+}
+
+// defaultIfName is the cluster network's interface where nobody names it.
+const defaultIfName = "eth0"
+
+func (c *call) take(inv *inventory, id string, contents *journal.Contents) {
+	listed := slices.ContainsFunc(c.config.ValidAttachments, func(v types.GCAttachment) bool {
+		return v.ContainerID == id && (v.IfName == contents.Header.IfName || contents.Header.IfName == "")
+	})
+	// Another configuration's containers are in its own list.
+	foreign := contents.Header.Network != "" && contents.Header.Network != c.config.Name
+	used := listed || foreign || contents.Busy
+	if !used {
+		inv.stale = append(inv.stale, id)
+	}
+	for i := range contents.Records {
+		a := &contents.Records[i].Attachment
 		inv.add(a)
-		valid := types.GCAttachment{ContainerID: container, IfName: a.IfName}
-		if used && !slices.Contains(inv.valid[a.Name], valid) {
-			inv.valid[a.Name] = append(inv.valid[a.Name], valid)
+		if used {
+			inv.use(a.Name, types.GCAttachment{ContainerID: id, IfName: a.IfName})
 		}
+	}
+}
+
+func (inv *inventory) use(name string, valid types.GCAttachment) {
+	if !slices.Contains(inv.valid[name], valid) {
+		inv.valid[name] = append(inv.valid[name], valid)
 	}
 }
 
@@ -117,18 +148,18 @@ func (inv *inventory) add(a *network.Attachment) {
 }
 
 // collect releases one container.
-func (c *call) collect(ctx context.Context, container string) error {
-	entry, err := c.store.Try(ctx, container)
+func (c *call) collect(ctx context.Context, id string) error {
+	entry, err := c.store.Try(ctx, id)
 	if errors.Is(err, journal.ErrBusy) || errors.Is(err, journal.ErrAbsent) {
-		return nil
+		return nil // somebody is at work on it, or was
 	}
 	if err != nil {
 		return err
 	}
 	defer entry.Close()
 	if !entry.Usable() {
-		c.log.Warn("a damaged journal of a container that is gone is ended", "gone", container)
-		return entry.Remove()
+		c.log.Warn("the journal of a container that is gone is empty or damaged", "gone", id)
+		return c.delUnrecorded(ctx, entry, container{id: id, ifname: defaultIfName})
 	}
 	return c.release(ctx, entry, "GC", "")
 }

@@ -14,6 +14,10 @@ const (
 	statusLeftoverBudget = time.Second
 )
 
+// byLeftover is the order under which leftovers are released. A try that our
+// own budget cut short is no failure: it says nothing about the next.
+const byLeftover = "leftover"
+
 // releaseLeftovers tries again what could not be released before, and what
 // somebody marked. It never waits for a lock, and its errors change nothing
 // in the call's own answer.
@@ -34,13 +38,13 @@ func (c *call) releaseLeftovers(ctx context.Context, budget time.Duration) {
 		if container == c.args.ContainerID {
 			continue
 		}
-		if err = c.releaseLeftover(ctx, container); err != nil {
+		if err = c.releaseLeftover(ctx, container, budget); err != nil {
 			c.log.Warn("a leftover cannot be released yet", "leftover", container, "error", err.Error())
 		}
 	}
 }
 
-func (c *call) releaseLeftover(ctx context.Context, container string) error {
+func (c *call) releaseLeftover(ctx context.Context, container string, budget time.Duration) error {
 	entry, err := c.store.Try(ctx, container)
 	switch {
 	case errors.Is(err, journal.ErrAbsent):
@@ -54,15 +58,19 @@ func (c *call) releaseLeftover(ctx context.Context, container string) error {
 	switch {
 	case !entry.Usable():
 		return nil // its DEL will come
+	case entry.Interrupted && budget < leftoverBudget:
+		return nil // a try was cut short: this call has no more time than that one
 	case entry.Releasing != "":
-		if c.plugin.Now().Before(entry.LastFailure.Add(backoff(entry.Failures))) {
+		now := c.plugin.Now()
+		// A failure in the future: the clock was set back.
+		if now.After(entry.LastFailure) && now.Before(entry.LastFailure.Add(backoff(entry.Failures))) {
 			return nil
 		}
 	case entry.Header.Live(c.boot, "") != "":
 		// The mark was wrong: the container's namespace is there.
 		return c.store.Unmark(container)
 	}
-	return c.release(ctx, entry, "leftover", "")
+	return c.release(ctx, entry, byLeftover, "")
 }
 
 // backoff is the pause after so many failures: 2 s, doubled up to 5 minutes.

@@ -9,24 +9,30 @@ import (
 )
 
 // newLog returns the logger that the configuration asks for, and its file if
-// it has one. The file is appended to and not rotated.
-func newLog(config *network.Config, stderr io.Writer) (*slog.Logger, *os.File, error) {
+// it has one. The file is appended to and not rotated. A file that cannot be
+// opened is said on standard error: no pod fails for want of a log.
+func newLog(config *network.Config, stderr io.Writer) (*slog.Logger, *os.File) {
 	var to []io.Writer
 	var file *os.File
+	var fileErr error
 	if config.LogToStderr {
 		to = append(to, stderr)
 	}
 	if config.LogFile != "" {
-		var err error
-		if file, err = os.OpenFile(config.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-			return nil, nil, network.IO.Errorf("logFile: %w", err)
+		if file, fileErr = os.OpenFile(config.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); fileErr == nil {
+			to = append(to, file)
+		} else if !config.LogToStderr {
+			to = append(to, stderr)
 		}
-		to = append(to, file)
 	}
 	levels := map[string]slog.Level{
 		"debug": slog.LevelDebug, "verbose": slog.LevelInfo, "info": slog.LevelInfo,
 		"warning": slog.LevelWarn, "error": slog.LevelError, "panic": slog.LevelError + 4,
 	}
 	handler := slog.NewTextHandler(io.MultiWriter(to...), &slog.HandlerOptions{Level: levels[config.LogLevel]})
-	return slog.New(handler), file, nil
+	log := slog.New(handler)
+	if fileErr != nil {
+		log.Error("logFile cannot be opened", "error", fileErr.Error())
+	}
+	return log, file
 }

@@ -26,6 +26,7 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 	// From here on a journal that cannot be written stops nothing: what is
 	// released is released, and releasing twice does no harm.
 	c.note(entry.Release(verb))
+	c.note(entry.Mark()) // until it is done, whatever becomes of this call
 	netns := entry.Header.Live(c.boot, offered)
 	var attempted []int
 	for i := range slices.Backward(entry.Records) {
@@ -39,15 +40,25 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 		share, cancel := shareOf(ctx, len(attempted)-n)
 		if err := c.detach(share, entry, i, netns); err != nil {
 			failed = append(failed, err)
-			c.note(entry.Failed(i, err))
+			c.cutShort(share, entry)
+			if verb != byLeftover || ctx.Err() == nil {
+				c.note(entry.Failed(i, err))
+			}
 		}
 		cancel()
 	}
 	if len(failed) > 0 {
-		c.note(entry.Mark())
 		return errors.Join(failed...)
 	}
 	return entry.Remove()
+}
+
+// cutShort ends what a delegate that ran out of its time left running outside
+// its process group: the next try must not meet it.
+func (c *call) cutShort(share context.Context, entry *journal.Entry) {
+	if share.Err() != nil {
+		c.note(entry.AwaitOrphan(share, 0))
+	}
 }
 
 // detach runs one attachment's DEL with all that its ADD was given, and its
@@ -79,13 +90,19 @@ func prevResult(record *journal.Record) json.RawMessage {
 	return record.Result
 }
 
-// shareOf gives the next of n what is left of ctx's time, divided by n.
+// leastShare is what one of many gets if there is that much: a share that is
+// too short for anybody's DEL would serve nobody.
+const leastShare = 5 * time.Second
+
+// shareOf gives the next of n its share of ctx's time: what is left divided
+// by n, but half of it, up to leastShare, when there are many.
 func shareOf(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	end, ok := ctx.Deadline()
 	if !ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, time.Until(end)/time.Duration(n))
+	left := time.Until(end)
+	return context.WithTimeout(ctx, max(left/time.Duration(n), min(left/2, leastShare)))
 }
 
 // note logs an error that must not stop the work.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/plan"
 )
 
@@ -25,16 +26,8 @@ func (c *call) status(ctx context.Context) error {
 			return types.NewError(codeNotAvailable, fmt.Sprintf("readinessindicatorfile %s does not exist: the cluster network is not ready yet", file), "")
 		}
 	}
-	cluster, err := c.planner.NodeCluster(ctx)
-	if errors.Is(err, plan.ErrNoCluster) {
-		return types.NewError(codeNotAvailable, err.Error(), "")
-	}
-	if err != nil {
-		return err
-	}
-	cluster.Cluster, cluster.IfName = true, "every pod"
-	if err = c.runner.Status(ctx, cluster); err != nil {
-		return err
+	if err := c.statusOfCluster(ctx); err != nil || c.planner.Definitions == nil {
+		return err // without the agent nothing is known of the default networks
 	}
 	defaults, err := c.planner.DefaultNetworks(ctx)
 	if err != nil {
@@ -47,4 +40,20 @@ func (c *call) status(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// statusOfCluster asks the cluster network. One that stands before us in our
+// own list is asked by the runtime itself.
+func (c *call) statusOfCluster(ctx context.Context) error {
+	cluster, err := c.planner.NodeCluster(ctx)
+	switch {
+	case errors.Is(err, plan.ErrChained):
+		return nil
+	case errors.Is(err, network.Again):
+		return types.NewError(codeNotAvailable, err.Error(), "")
+	case err != nil:
+		return err
+	}
+	cluster.Cluster, cluster.IfName = true, "every pod"
+	return c.runner.Status(ctx, cluster)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// maxDefinition bounds one network definition, in bytes.
-const maxDefinition = 1 << 20
+// MaxDefinition bounds one network definition, in bytes.
+const MaxDefinition = 1 << 20
 
 // List is one network's configuration. Each plugin's object is kept as it
 // was written, so that no value is lost or rounded on its way to the plugin.
@@ -22,6 +22,8 @@ type List struct {
 	// InlineOnly: no plugins are to be added from the folder beside the file
 	// (CNI 1.1 section 1, loadOnlyInlinedPlugins).
 	InlineOnly bool `json:"-"`
+	// MoreAsked: the list says in so many words that they are.
+	MoreAsked bool `json:"-"`
 }
 
 // fileList is a conflist, or a conf when Type is set.
@@ -32,7 +34,7 @@ type fileList struct {
 	CNIVersions  []string            `json:"cniVersions"`
 	DisableCheck lenientBool         `json:"disableCheck"`
 	DisableGC    lenientBool         `json:"disableGC"`
-	InlineOnly   lenientBool         `json:"loadOnlyInlinedPlugins"`
+	InlineOnly   *lenientBool        `json:"loadOnlyInlinedPlugins"`
 	Plugins      *[]*json.RawMessage `json:"plugins"`
 }
 
@@ -52,8 +54,8 @@ func (b *lenientBool) UnmarshalJSON(data []byte) error {
 // 3.2). A list without plugins is returned as it is: the caller may find
 // more beside the file, and then calls Validate.
 func ParseList(source, name string, raw []byte) (*List, error) {
-	if len(raw) > maxDefinition {
-		return nil, Invalid.Errorf("%s: %d bytes, at most %d are read", source, len(raw), maxDefinition)
+	if len(raw) > MaxDefinition {
+		return nil, Invalid.Errorf("%s: %d bytes, at most %d are read", source, len(raw), MaxDefinition)
 	}
 	if isNull(raw) {
 		return nil, Malformed.Errorf("%s: is empty or null, want a CNI configuration (a JSON object)", source)
@@ -63,7 +65,8 @@ func ParseList(source, name string, raw []byte) (*List, error) {
 		return nil, decodeError(source, err)
 	}
 	list := &List{
-		Name: deref(in.Name, ""), DisableCheck: bool(in.DisableCheck), DisableGC: bool(in.DisableGC), InlineOnly: bool(in.InlineOnly),
+		Name: deref(in.Name, ""), DisableCheck: bool(in.DisableCheck), DisableGC: bool(in.DisableGC),
+		InlineOnly: in.InlineOnly != nil && bool(*in.InlineOnly), MoreAsked: in.InlineOnly != nil && !bool(*in.InlineOnly),
 	}
 	if list.Name == "" {
 		list.Name = name

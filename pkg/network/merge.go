@@ -104,9 +104,12 @@ func podInterface(r *current.Result, ifname, netns string) int {
 	return len(r.Interfaces) - 1
 }
 
+// gatewayFor is the gateway that a route without one means. A route to the
+// gateway itself has none.
 func gatewayFor(ips []*current.IPConfig, dst net.IPNet) net.IP {
+	ones, _ := dst.Mask.Size()
 	for _, ip := range ips {
-		if ip.Gateway != nil && isIPv4(ip.Gateway) == isIPv4(dst.IP) {
+		if ip.Gateway != nil && isIPv4(ip.Gateway) == isIPv4(dst.IP) && (ones == 0 || !dst.Contains(ip.Gateway)) {
 			return ip.Gateway
 		}
 	}
@@ -154,6 +157,20 @@ func mergeDNS(to *types.DNS, from types.DNS) {
 	to.Search = append(to.Search, from.Search...)
 	to.Options = append(to.Options, from.Options...)
 	to.Domain = or(to.Domain, from.Domain)
+}
+
+// Newest returns a result at the highest version, checked. libcni's
+// converters take a null in a list for a value; that ends here.
+func Newest(result types.Result) (newest *current.Result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			newest, err = nil, Malformed.Errorf("result: a list holds null")
+		}
+	}()
+	if newest, err = current.NewResultFromResult(result); err != nil {
+		return nil, Malformed.Errorf("result: %w", err)
+	}
+	return newest, CheckResult(newest)
 }
 
 // CheckResult reports whether a delegate's result can be used: every

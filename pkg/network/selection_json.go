@@ -36,11 +36,10 @@ type jsonBandwidth struct {
 // parseJSONForm reads the list of objects. A single object, which some
 // default-network annotations hold, counts as a list of one.
 func parseJSONForm(value string) ([]Selection, error) {
-	if value[0] == '{' {
-		value = "[" + value + "]"
-	}
 	var elements []json.RawMessage
-	if err := json.Unmarshal([]byte(value), &elements); err != nil {
+	if value[0] == '{' {
+		elements = []json.RawMessage{json.RawMessage(value)}
+	} else if err := json.Unmarshal([]byte(value), &elements); err != nil {
 		return nil, decodeError("JSON form", err)
 	}
 	out := make([]Selection, 0, len(elements))

@@ -16,6 +16,10 @@ import (
 // ErrNoCluster says that the node has no cluster network (yet).
 var ErrNoCluster = errors.New("the node has no cluster network")
 
+// ErrChained says that the cluster network stands before multiplexer in the
+// node's own list; it is an ErrNoCluster too.
+var ErrChained = fmt.Errorf("%w of its own: it stands before multiplexer in the same list", ErrNoCluster)
+
 // Cluster returns the pod's cluster network: the one its default-network
 // annotation names, else the configuration's. It alone gets the runtime's
 // CNI_ARGS and runtimeConfig whole (NPWG 7.5).
@@ -91,7 +95,7 @@ func fromPath(path string) (*network.Attachment, error) {
 	if info.IsDir() {
 		return firstFit(path)
 	}
-	list, err := readList(path)
+	list, err := readList(path, alwaysMore)
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}
@@ -110,18 +114,23 @@ func firstFit(dir string) (*network.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
+	chained := false
 	for _, file := range files {
 		var list *network.List
-		if list, err = readList(file); err != nil {
+		if list, err = readList(file, alwaysMore); err != nil {
 			return nil, network.Again.Errorf("choose the cluster network in %s: %w; correct or remove the file, or name another in clusterNetwork", dir, err)
 		}
-		if slices.ContainsFunc(list.Types(), network.MetaPlugin) {
+		if first := slices.IndexFunc(list.Types(), network.MetaPlugin); first >= 0 {
+			chained = chained || first > 0
 			continue
 		}
 		if err = list.Validate(file); err != nil {
 			return nil, fmt.Errorf("choose the cluster network in %s: %w", dir, err)
 		}
 		return &network.Attachment{List: *list, Reference: list.Name, Source: file}, nil
+	}
+	if chained {
+		return nil, ErrChained
 	}
 	return nil, network.Again.Errorf("%w (yet): %s holds no .conflist, .conf or .json file but meta-plugins'; install the cluster's own network, or name it in clusterNetwork", ErrNoCluster, dir)
 }
@@ -136,7 +145,7 @@ func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attac
 			return &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source}, nil
 		}
 	}
-	folder, err := readFolder(p.Config.ClusterConfDir)
+	folder, err := readFolder(p.Config.ClusterConfDir, alwaysMore)
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}

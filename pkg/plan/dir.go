@@ -84,7 +84,7 @@ func (d *Dir) read(dir string) (*folder, error) {
 	if known, ok := d.folders[dir]; ok {
 		return known, nil
 	}
-	read, err := readFolder(dir)
+	read, err := readFolder(dir, whenAsked)
 	if err == nil {
 		d.folders[dir] = read
 	}

@@ -31,19 +31,48 @@ func confFiles(dir string, extensions ...string) ([]string, error) {
 	return files, nil
 }
 
-// readList reads one conf or conflist with the plugins that stand in the
-// folder of its name beside it (CNI 1.1 section 1, loadOnlyInlinedPlugins).
-// The list is not yet validated.
-func readList(file string) (*network.List, error) {
-	raw, err := os.ReadFile(file)
+// readRegular reads a file, and nothing that could block or never end.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, network.IO.Errorf("read network configuration: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, network.Invalid.Errorf("%s: is no regular file", path)
+	case info.Size() > network.MaxDefinition:
+		return nil, network.Invalid.Errorf("%s: %d bytes, at most %d are read", path, info.Size(), network.MaxDefinition)
+	}
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, network.IO.Errorf("read network configuration: %w", err)
+	}
+	return raw, nil
+}
+
+// more says when a list takes plugins from the folder of its name beside it
+// (CNI 1.1 section 1, loadOnlyInlinedPlugins).
+type more bool
+
+const (
+	// alwaysMore: unless loadOnlyInlinedPlugins is true, as libcni does.
+	alwaysMore more = true
+	// whenAsked: only when it is false in so many words. In confDir such a
+	// folder may be a namespace's, whose files must not change a network of all.
+	whenAsked more = false
+)
+
+// readList reads one conf or conflist with its further plugins. The list is
+// not yet validated.
+func readList(file string, when more) (*network.List, error) {
+	raw, err := readRegular(file)
+	if err != nil {
+		return nil, err
 	}
 	list, err := network.ParseList(file, "", raw)
 	if err != nil {
 		return nil, err
 	}
-	if list.InlineOnly || network.ValidateNetworkName(file, list.Name) != nil {
+	if list.InlineOnly || (when == whenAsked && !list.MoreAsked) || network.ValidateNetworkName(file, list.Name) != nil {
 		return list, nil
 	}
 	folder := filepath.Join(filepath.Dir(file), list.Name)
@@ -53,8 +82,8 @@ func readList(file string) (*network.List, error) {
 	}
 	for _, f := range more {
 		var plugin []byte
-		if plugin, err = os.ReadFile(f); err != nil {
-			return nil, network.IO.Errorf("read plugin configuration: %w", err)
+		if plugin, err = readRegular(f); err != nil {
+			return nil, err
 		}
 		if !json.Valid(plugin) {
 			return nil, network.Malformed.Errorf("%s: not valid JSON, and part of network %q (%s)", f, list.Name, file)
@@ -90,7 +119,7 @@ type file struct {
 	list *network.List
 }
 
-func readFolder(dir string) (*folder, error) {
+func readFolder(dir string, when more) (*folder, error) {
 	var f folder
 	for _, extensions := range [][]string{{".conflist"}, {".conf", ".json"}} {
 		paths, err := confFiles(dir, extensions...)
@@ -98,7 +127,7 @@ func readFolder(dir string) (*folder, error) {
 			return nil, err
 		}
 		for _, path := range paths {
-			if list, rerr := readList(path); rerr != nil {
+			if list, rerr := readList(path, when); rerr != nil {
 				f.broken = append(f.broken, rerr)
 			} else {
 				f.files = append(f.files, file{path, list})
