@@ -86,7 +86,7 @@ func (c *call) known(ctx context.Context) (*inventory, []error) {
 	}
 	if len(failed) > 0 {
 		clear(inv.networks)
-	} else if defaults, err := c.planner.DefaultNetworks(ctx); err == nil {
+	} else if defaults, planErr := c.planner.DefaultNetworks(ctx); planErr == nil {
 		for i := range defaults {
 			inv.add(&defaults[i])
 		}

@@ -35,7 +35,7 @@ func (f *fixture) start(verb, container, marker string) <-chan nettest.Outcome {
 		done <- out
 	}()
 	for giveUp := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(f.file("rec/" + marker)); err == nil {
+		if _, err = os.Stat(f.file("rec/" + marker)); err == nil {
 			return done
 		}
 		if time.Now().After(giveUp) {
@@ -239,7 +239,7 @@ func TestKilledDelIsFinishedLater(t *testing.T) {
 	process, err := f.node.StartCNI(t.Context(), f.request("DEL", "c1", f.stdin(nil)))
 	f.must(err)
 	for f.leases("a") == 1 {
-		if _, err := os.Stat(f.file("rec/deleting")); err == nil {
+		if _, err = os.Stat(f.file("rec/deleting")); err == nil {
 			break
 		}
 		time.Sleep(time.Millisecond)
