@@ -2,9 +2,11 @@ package delegate
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
@@ -26,7 +28,7 @@ type execution struct {
 	runner     *Runner
 	attachment *network.Attachment
 	request    Request
-	printed    []byte // by the last plugin
+	result     json.RawMessage // of the last plugin that ADD ran
 }
 
 var _ invoke.Exec = (*execution)(nil)
@@ -57,17 +59,48 @@ func (r *Runner) find(pluginType string, path []string) (string, error) {
 }
 
 // ExecPlugin runs one plugin of the chain with its own bytes in place of the
-// stand-in.
+// stand-in, and returns a stand-in for its result: the result itself goes to
+// the next plugin, and to the journal, as it was printed.
 func (x *execution) ExecPlugin(ctx context.Context, path string, standIn []byte, environ []string) ([]byte, error) {
-	stdin, err := request(x.attachment, standIn, x.request.PrevResult)
+	prev := x.request.PrevResult
+	if x.result != nil {
+		prev = x.result
+	}
+	stdin, err := request(x.attachment, standIn, prev)
 	if err != nil {
 		return nil, err
 	}
-	x.printed, err = x.start(ctx, path, stdin, environ)
+	out, err := x.start(ctx, path, stdin, environ)
+	if err == nil && slices.Contains(environ, "CNI_COMMAND=ADD") {
+		x.result, err = versioned(out, x.attachment.CNIVersion)
+	}
 	if err != nil {
 		return nil, &pluginError{pluginType: strings.TrimPrefix(filepath.Base(path), embeddedPrefix), err: err}
 	}
-	return x.printed, nil
+	return fmt.Appendf(nil, `{"cniVersion":%q}`, x.attachment.CNIVersion), nil
+}
+
+// versioned returns a plugin's result with its version: without one it is the
+// configuration's (CNI 1.1 section 5).
+func versioned(out []byte, version string) (json.RawMessage, error) {
+	var result struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if err := json.Unmarshal(out, &result); err != nil {
+		return nil, network.Malformed.Errorf("printed %q, which is no CNI result: %w", short(string(out)), err)
+	}
+	if result.CNIVersion != "" {
+		return out, nil
+	}
+	object := map[string]json.RawMessage{}
+	if err := json.Unmarshal(out, &object); err != nil {
+		return nil, network.Malformed.Errorf("printed %q, which is no CNI result: %w", short(string(out)), err)
+	}
+	if object == nil { // null
+		object = map[string]json.RawMessage{}
+	}
+	object["cniVersion"] = fmt.Appendf(nil, "%q", version)
+	return json.Marshal(object)
 }
 
 func (x *execution) start(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {

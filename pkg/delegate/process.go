@@ -8,13 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
@@ -22,9 +20,6 @@ import (
 const (
 	maxOutput = 4 << 20  // bytes of a delegate's standard output
 	maxStderr = 64 << 10 // bytes of its standard error that are passed on
-	// pipeDelay is how long the pipes of an ended delegate are read on, should
-	// a daemon that it left behind hold them open.
-	pipeDelay = 500 * time.Millisecond
 	// busyFor is how long an executable that is being replaced is waited for.
 	busyFor = 10 * time.Second
 )
@@ -48,58 +43,29 @@ func (r *Runner) runProcess(ctx context.Context, path string, stdin []byte, envi
 
 func (r *Runner) runOnce(ctx context.Context, path string, stdin []byte, environ []string, guard *os.File) ([]byte, error) {
 	stdout, stderr := limited{most: maxOutput}, limited{most: maxStderr, also: r.Stderr}
-	input, err := filled(stdin)
+	p, err := spawn(path, stdin, environ, guard)
 	if err != nil {
 		return nil, network.IO.Errorf("start %s: %w", path, err)
 	}
-	defer input.Close()
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, input, &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = pipeDelay
-	if guard != nil {
-		cmd.ExtraFiles = []*os.File{guard}
-	}
-	err = cmd.Run()
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // it ended well, and left a daemon with our pipe behind
-	}
+	status, err := p.follow(ctx, &stdout, &stderr)
 	switch {
-	case err == nil && stdout.over:
+	case err != nil:
+		return nil, network.IO.Errorf("run %s: %w", path, err)
+	case status.Exited() && status.ExitStatus() == 0 && stdout.over:
 		return nil, network.Malformed.Errorf("printed more than %d bytes", maxOutput)
-	case err == nil:
+	case status.Exited() && status.ExitStatus() == 0:
 		return stdout.kept, nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, network.Again.Errorf("was killed with its process group, since multiplexer was told to end%s", said(&stderr))
 	case ctx.Err() != nil:
 		return nil, network.Again.Errorf("ran out of time and was killed with its process group (\"timeout\" in multiplexer's configuration)%s", said(&stderr))
-	case cmd.ProcessState == nil:
-		return nil, network.IO.Errorf("start %s: %w", path, err)
 	}
-	return nil, failure(err, &stdout, &stderr)
-}
-
-// filled returns a file to read the bytes from. A delegate finds its input
-// complete when it starts, and nobody has to be woken up to write it.
-func filled(data []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("memory for standard input: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "stdin")
-	if _, err = f.Write(data); err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return nil, failure(status, &stdout, &stderr)
 }
 
 // failure reads what a failed plugin printed: a CNI error, which is returned
 // as it is, or anything else, of which the error tells.
-func failure(err error, stdout, stderr *limited) error {
+func failure(status syscall.WaitStatus, stdout, stderr *limited) error {
 	var e types.Error
 	if json.Unmarshal(stdout.kept, &e) == nil && (e.Code != 0 || e.Msg != "") {
 		if e.Code == 0 {
@@ -111,7 +77,11 @@ func failure(err error, stdout, stderr *limited) error {
 	if len(stdout.kept) > 0 {
 		printed = fmt.Sprintf("%q, which is no CNI error", short(string(stdout.kept)))
 	}
-	return fmt.Errorf("failed (%w) and printed %s%s", err, printed, said(stderr))
+	how := fmt.Sprintf("exit status %d", status.ExitStatus())
+	if status.Signaled() {
+		how = "signal: " + status.Signal().String()
+	}
+	return fmt.Errorf("failed (%s) and printed %s%s", how, printed, said(stderr))
 }
 
 // said quotes standard error.
@@ -155,7 +125,7 @@ func (l *limited) Write(p []byte) (int, error) {
 
 // classify drops libcni's own words around a plugin's error, and gives
 // libcni's errors, which have no type, a kind.
-func (x *execution) classify(err error) error {
+func classify(err error) error {
 	var plugin *pluginError
 	if errors.As(err, &plugin) {
 		return plugin
@@ -168,6 +138,5 @@ func (x *execution) classify(err error) error {
 	if errors.As(err, &path) {
 		return network.IO.Errorf("libcni's scratch directory (cache in stateDir of multiplexer's configuration): %w", path)
 	}
-	// What is left is libcni reading a plugin's output.
-	return network.Malformed.Errorf("a plugin printed %q, which is no CNI result: %w", short(string(x.printed)), err)
+	return network.Invalid.Errorf("libcni: %w", err) // what it refuses by itself
 }

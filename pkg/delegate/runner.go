@@ -57,14 +57,18 @@ func (r *Runner) Preflight(a *network.Attachment) error {
 func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (*Result, error) {
 	x, cni := r.prepare(a, req)
 	rt := x.runtimeConf()
-	result, err := cni.AddNetworkList(ctx, stub(a), rt)
+	_, err := cni.AddNetworkList(ctx, stub(a), rt)
 	if dropErr := r.dropCache(a, rt); err == nil {
 		err = dropErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, x.classify(err))
+		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, classify(err))
 	}
-	return checkedResult(a, result)
+	result, err := read(x.result, a.CNIVersion)
+	if err != nil {
+		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, err)
+	}
+	return result, nil
 }
 
 // Result is what an attachment's ADD returned.
@@ -73,21 +77,29 @@ type Result struct {
 	Newest *current.Result // at the highest version, for merging
 }
 
-// checkedResult refuses a result that cannot be merged.
-func checkedResult(a *network.Attachment, result types.Result) (*Result, error) {
+// read takes a plugin's result, and brings it to the version of its
+// configuration should it have another. One that cannot be merged is refused.
+func read(raw json.RawMessage, version string) (*Result, error) {
+	result, err := create.CreateFromBytes(raw)
+	if err != nil {
+		return nil, network.Malformed.Errorf("result %q: %w", short(string(raw)), err)
+	}
 	newest, err := network.Newest(result)
 	if err != nil {
-		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, err)
+		return nil, err
 	}
-	own, err := result.GetAsVersion(a.CNIVersion)
+	if result.Version() == version {
+		return &Result{Raw: raw, Newest: newest}, nil
+	}
+	own, err := result.GetAsVersion(version)
 	if err != nil {
-		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
+		return nil, network.Malformed.Errorf("result: %w", err)
 	}
-	raw, err := json.Marshal(own)
+	converted, err := json.Marshal(own)
 	if err != nil {
-		return nil, network.Malformed.Errorf("attach %s from %s: result: %w", a, a.Source, err)
+		return nil, network.Malformed.Errorf("result: %w", err)
 	}
-	return &Result{Raw: raw, Newest: newest}, nil
+	return &Result{Raw: converted, Newest: newest}, nil
 }
 
 // Del detaches.
@@ -133,7 +145,7 @@ func (r *Runner) GC(ctx context.Context, a *network.Attachment, valid []types.GC
 func (r *Runner) run(a *network.Attachment, req Request, verb string, call func(*libcni.CNIConfig, *libcni.RuntimeConf) error) error {
 	x, cni := r.prepare(a, req)
 	if err := call(cni, x.runtimeConf()); err != nil {
-		return fmt.Errorf("%s %s from %s: %w", verb, a, a.Source, x.classify(err))
+		return fmt.Errorf("%s %s from %s: %w", verb, a, a.Source, classify(err))
 	}
 	return nil
 }
