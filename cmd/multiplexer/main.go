@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -27,8 +28,10 @@ import (
 var version = "dev" // set by the linker
 
 func main() {
-	// A call lives for milliseconds: collecting garbage would cost more than
-	// it frees. The limit keeps a call with a huge input small all the same.
+	// A call waits for one delegate at a time: threads of its own would only
+	// wake each other up. It lives for milliseconds: collecting garbage would
+	// cost more than it frees. The limit keeps a call with a huge input small.
+	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(12 << 20)
 	os.Exit(run())
@@ -45,11 +48,7 @@ func run() int {
 		return fail(cni.Current(), types.NewError(types.ErrInvalidNetworkConfig,
 			"multiplexer was called by a delegate of its own, for container "+container+": one of that pod's networks leads back to multiplexer; correct the network's plugin", ""))
 	}
-	// A runtime that is gone must not end us in the middle: what cannot be
-	// printed is undone. Ignoring the signal would hand that on to delegates.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	ctx := untilToldToEnd()
 	self, err := os.Executable()
 	if err != nil {
 		return fail(cni.Current(), types.NewError(types.ErrInternal, "find the plugin's own executable: "+err.Error(), ""))
@@ -71,6 +70,23 @@ func run() int {
 		return fail(spoken(stdin), e)
 	}
 	return 0
+}
+
+// untilToldToEnd returns a context that a signal to end ends: what was done is
+// undone then. A runtime that is gone (SIGPIPE) must not end us in the middle;
+// ignoring that signal would hand the ignoring on to delegates.
+func untilToldToEnd() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE)
+	go func() {
+		for s := range signals {
+			if s != syscall.SIGPIPE {
+				cancel()
+			}
+		}
+	}()
+	return ctx
 }
 
 // spoken is the version that an error is printed in: the configuration's, or

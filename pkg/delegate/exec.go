@@ -29,6 +29,7 @@ type execution struct {
 	attachment *network.Attachment
 	request    Request
 	result     json.RawMessage // of the last plugin that ADD ran
+	version    string          // of that result
 }
 
 var _ invoke.Exec = (*execution)(nil)
@@ -72,7 +73,7 @@ func (x *execution) ExecPlugin(ctx context.Context, path string, standIn []byte,
 	}
 	out, err := x.start(ctx, path, stdin, environ)
 	if err == nil && slices.Contains(environ, "CNI_COMMAND=ADD") {
-		x.result, err = versioned(out, x.attachment.CNIVersion)
+		x.result, x.version, err = versioned(out, x.attachment.CNIVersion)
 	}
 	if err != nil {
 		return nil, &pluginError{pluginType: strings.TrimPrefix(filepath.Base(path), embeddedPrefix), err: err}
@@ -82,25 +83,26 @@ func (x *execution) ExecPlugin(ctx context.Context, path string, standIn []byte,
 
 // versioned returns a plugin's result with its version: without one it is the
 // configuration's (CNI 1.1 section 5).
-func versioned(out []byte, version string) (json.RawMessage, error) {
+func versioned(out []byte, version string) (json.RawMessage, string, error) {
 	var result struct {
 		CNIVersion string `json:"cniVersion"`
 	}
 	if err := json.Unmarshal(out, &result); err != nil {
-		return nil, network.Malformed.Errorf("printed %q, which is no CNI result: %w", short(string(out)), err)
+		return nil, "", network.Malformed.Errorf("printed %q, which is no CNI result: %w", short(string(out)), err)
 	}
 	if result.CNIVersion != "" {
-		return out, nil
+		return out, result.CNIVersion, nil
 	}
 	object := map[string]json.RawMessage{}
 	if err := json.Unmarshal(out, &object); err != nil {
-		return nil, network.Malformed.Errorf("printed %q, which is no CNI result: %w", short(string(out)), err)
+		return nil, "", network.Malformed.Errorf("printed %q, which is no CNI result: %w", short(string(out)), err)
 	}
 	if object == nil { // null
 		object = map[string]json.RawMessage{}
 	}
 	object["cniVersion"] = fmt.Appendf(nil, "%q", version)
-	return json.Marshal(object)
+	whole, err := json.Marshal(object)
+	return whole, version, err
 }
 
 func (x *execution) start(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {

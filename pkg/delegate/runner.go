@@ -64,7 +64,7 @@ func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (*
 	if err != nil {
 		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, classify(err))
 	}
-	result, err := read(x.result, a.CNIVersion)
+	result, err := read(x.result, x.version, a.CNIVersion)
 	if err != nil {
 		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, err)
 	}
@@ -79,8 +79,8 @@ type Result struct {
 
 // read takes a plugin's result, and brings it to the version of its
 // configuration should it have another. One that cannot be merged is refused.
-func read(raw json.RawMessage, version string) (*Result, error) {
-	result, err := create.CreateFromBytes(raw)
+func read(raw json.RawMessage, has, wanted string) (*Result, error) {
+	result, err := create.Create(has, raw)
 	if err != nil {
 		return nil, network.Malformed.Errorf("result %q: %w", short(string(raw)), err)
 	}
@@ -88,10 +88,10 @@ func read(raw json.RawMessage, version string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if result.Version() == version {
+	if has == wanted {
 		return &Result{Raw: raw, Newest: newest}, nil
 	}
-	own, err := result.GetAsVersion(version)
+	own, err := result.GetAsVersion(wanted)
 	if err != nil {
 		return nil, network.Malformed.Errorf("result: %w", err)
 	}

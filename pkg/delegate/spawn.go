@@ -4,32 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// pipeDelay is how long the pipes of an ended delegate are read on, should
-	// a daemon that it left behind hold them open.
-	pipeDelay = 500 * time.Millisecond
-	// look is how often the time is looked at while a delegate prints nothing.
-	look = 50 * time.Millisecond
-	// lookWithoutPidfd is how often a delegate that closed its pipes is looked
-	// at on kernels older than 5.3, which cannot tell its end.
-	lookWithoutPidfd = 2 * time.Millisecond
-)
+// pipeDelay is how long the pipes of an ended delegate are read on, should a
+// daemon that it left behind hold them open.
+const pipeDelay = 500 * time.Millisecond
 
-// process is a running delegate. os/exec would serve, but for a goroutine and
-// a thread for each pipe and a process of its own to probe for pidfds: a
-// third of what a whole ADD costs (docs/adr/0006).
+// process is a running delegate. All waiting for it goes through Go's poller:
+// its output, and its end by a pidfd. os/exec would hold a thread in a system
+// call for the whole run, and fork a process of its own to probe for pidfds
+// (docs/adr/0006).
 type process struct {
 	pid    int
-	end    int    // a pidfd, readable once it has ended; -1 where the kernel has none
-	pipes  [2]int // the read ends of its stdout and stderr; -1 once at their end
-	exited bool
+	end    *os.File    // a pidfd, readable once the process has ended; nil where the kernel has none
+	pipes  [2]*os.File // the read ends of its stdout and stderr
+	mu     sync.Mutex
+	ended  bool // and its exit status taken
 	status syscall.WaitStatus
 }
 
@@ -44,134 +41,114 @@ func spawn(path string, stdin []byte, environ []string, guard *os.File) (*proces
 	if _, err = unix.Pwrite(input, stdin, 0); err != nil {
 		return nil, fmt.Errorf("memory for standard input: %w", err)
 	}
-	var stdout, stderr [2]int
-	if err = unix.Pipe2(stdout[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("pipe: %w", err)
+	p := &process{}
+	files := []uintptr{uintptr(input)}
+	for i := range p.pipes {
+		var ends [2]int
+		if err = unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+			return nil, errors.Join(fmt.Errorf("pipe: %w", err), p.close())
+		}
+		defer unix.Close(ends[1])
+		if err = unix.SetNonblock(ends[0], true); err != nil {
+			return nil, errors.Join(fmt.Errorf("pipe: %w", err), unix.Close(ends[0]), p.close())
+		}
+		p.pipes[i] = os.NewFile(uintptr(ends[0]), "pipe")
+		files = append(files, uintptr(ends[1]))
 	}
-	defer unix.Close(stdout[1])
-	if err = unix.Pipe2(stderr[:], unix.O_CLOEXEC); err != nil {
-		unix.Close(stdout[0])
-		return nil, fmt.Errorf("pipe: %w", err)
-	}
-	defer unix.Close(stderr[1])
-	files := []uintptr{uintptr(input), uintptr(stdout[1]), uintptr(stderr[1])}
 	if guard != nil {
 		files = append(files, guard.Fd())
 	}
-	pid, err := syscall.ForkExec(path, []string{path}, &syscall.ProcAttr{
+	p.pid, err = syscall.ForkExec(path, []string{path}, &syscall.ProcAttr{
 		Env: environ, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
-		unix.Close(stdout[0])
-		unix.Close(stderr[0])
-		return nil, err
+		return nil, errors.Join(err, p.close())
 	}
-	end, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		end = -1
+	if fd, pidfdErr := unix.PidfdOpen(p.pid, unix.PIDFD_NONBLOCK); pidfdErr == nil {
+		p.end = os.NewFile(uintptr(fd), "pidfd")
 	}
-	return &process{pid: pid, end: end, pipes: [2]int{stdout[0], stderr[0]}}, nil
+	return p, nil
 }
 
-// follow reads what the process prints until it has ended. When ctx ends
+// follow takes what the process prints until it has ended. When ctx ends
 // first, the process is killed with its group.
 func (p *process) follow(ctx context.Context, stdout, stderr *limited) (syscall.WaitStatus, error) {
-	defer p.close()
-	to := [2]*limited{stdout, stderr}
-	var giveUp time.Time // for the pipes of a process that has ended
-	for killed := false; !p.exited || (p.open() && time.Now().Before(giveUp)); {
-		if err := p.read(to); err != nil {
-			return 0, errors.Join(err, p.kill(), p.wait(0))
-		}
-		if p.exited {
-			continue
-		}
-		if ctx.Err() != nil && !killed {
-			killed = true
-			if err := p.kill(); err != nil {
-				return 0, err
-			}
-		}
-		if err := p.wait(unix.WNOHANG); err != nil {
-			return 0, err
-		}
-		giveUp = time.Now().Add(pipeDelay)
+	read := make(chan error, len(p.pipes))
+	for i, to := range []*limited{stdout, stderr} {
+		go func() { read <- to.take(p.pipes[i]) }()
 	}
-	return p.status, nil
+	stop := context.AfterFunc(ctx, p.kill)
+	err := p.wait()
+	stop()
+	for _, pipe := range p.pipes {
+		err = errors.Join(err, pipe.SetReadDeadline(time.Now().Add(pipeDelay)))
+	}
+	for range p.pipes {
+		err = errors.Join(err, <-read)
+	}
+	return p.status, errors.Join(err, p.close())
 }
 
-func (p *process) open() bool { return p.pipes != [2]int{-1, -1} }
-
-// read takes what the pipes hold. It waits for that, or for the end of the
-// process, but not for long.
-func (p *process) read(to [2]*limited) error {
-	ready := []unix.PollFd{
-		{Fd: int32(p.pipes[0]), Events: unix.POLLIN}, {Fd: int32(p.pipes[1]), Events: unix.POLLIN}, {Fd: int32(p.end), Events: unix.POLLIN},
+// take reads until the end of the pipe, or its deadline.
+func (l *limited) take(pipe *os.File) error {
+	_, err := io.Copy(l, pipe)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil // a daemon holds it open
 	}
-	pause := look
-	if p.end < 0 && !p.open() {
-		pause = lookWithoutPidfd
-	}
-	if p.exited {
-		ready[2].Fd = -1
-	}
-	if _, err := unix.Poll(ready, int(pause.Milliseconds())); errors.Is(err, unix.EINTR) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("poll: %w", err)
-	}
-	buffer := make([]byte, 16<<10)
-	for i := range p.pipes {
-		if ready[i].Revents == 0 {
-			continue
-		}
-		got, err := unix.Read(p.pipes[i], buffer)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return fmt.Errorf("read: %w", err)
-		case got == 0:
-			unix.Close(p.pipes[i])
-			p.pipes[i] = -1
-		default:
-			_, _ = to[i].Write(buffer[:got]) // it never fails
-		}
-	}
-	return nil
+	return err
 }
 
-// kill ends the process and its group.
-func (p *process) kill() error {
-	if p.exited {
-		return nil // the group's number may be somebody else's by now
+// wait takes the exit status.
+func (p *process) wait() error {
+	var failed error
+	reaped := func(uintptr) bool {
+		failed = p.reap()
+		return p.ended || failed != nil
 	}
-	if err := unix.Kill(-p.pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("kill process group %d: %w", p.pid, err)
+	if p.end != nil {
+		if conn, err := p.end.SyscallConn(); err == nil && conn.Read(reaped) == nil {
+			return failed
+		}
 	}
-	return nil
+	for !reaped(0) { // a kernel older than 5.10 has no pidfd that Go can wait for
+		time.Sleep(time.Millisecond)
+	}
+	return failed
 }
 
-// wait takes the exit status, once there is one.
-func (p *process) wait(options int) error {
-	for !p.exited {
-		pid, err := syscall.Wait4(p.pid, &p.status, options, nil)
+// reap takes the exit status if there is one.
+func (p *process) reap() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		pid, err := syscall.Wait4(p.pid, &p.status, unix.WNOHANG, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
+			continue
 		case err != nil:
 			return fmt.Errorf("wait for process %d: %w", p.pid, err)
-		case pid == 0:
-			return nil
-		default:
-			p.exited = true
 		}
+		p.ended = pid == p.pid
+		return nil
 	}
-	return nil
 }
 
-func (p *process) close() {
-	for _, fd := range []int{p.pipes[0], p.pipes[1], p.end} {
-		if fd >= 0 {
-			unix.Close(fd)
+// kill ends the process and its group, unless its exit status was taken: the
+// number may be somebody else's by then.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		_ = unix.Kill(-p.pid, unix.SIGKILL) // it fails when the group has ended
+	}
+}
+
+func (p *process) close() error {
+	var err error
+	for _, f := range []*os.File{p.pipes[0], p.pipes[1], p.end} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
 		}
 	}
+	return err
 }

@@ -2,6 +2,7 @@ package multiplexer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/ns"
+	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/containernetworking/cni/pkg/version"
@@ -278,8 +280,32 @@ func (c *call) print(result *current.Result) error {
 	if err != nil {
 		return network.Unsupported.Errorf("result: %w", err)
 	}
-	if err = out.PrintTo(c.plugin.Stdout); err != nil {
+	if newest, ok := out.(*current.Result); ok {
+		err = json.NewEncoder(c.plugin.Stdout).Encode(printed{
+			CNIVersion: newest.CNIVersion, Interfaces: newest.Interfaces, IPs: newest.IPs, Routes: newest.Routes, DNS: unlessEmpty(newest.DNS),
+		})
+	} else {
+		err = out.PrintTo(c.plugin.Stdout)
+	}
+	if err != nil {
 		return network.IO.Errorf("print the result: %w", err)
 	}
 	return nil
+}
+
+// printed is current.Result as it is printed. The library's own way encodes,
+// decodes and encodes again, to leave out an empty dns.
+type printed struct {
+	CNIVersion string               `json:"cniVersion,omitempty"`
+	Interfaces []*current.Interface `json:"interfaces,omitempty"`
+	IPs        []*current.IPConfig  `json:"ips,omitempty"`
+	Routes     []*types.Route       `json:"routes,omitempty"`
+	DNS        *types.DNS           `json:"dns,omitempty"`
+}
+
+func unlessEmpty(d types.DNS) *types.DNS {
+	if d.IsEmpty() {
+		return nil
+	}
+	return &d
 }
