@@ -100,9 +100,9 @@ func TestProcessThatCannotStart(t *testing.T) {
 		t.Errorf("a failed start has no CNI code of a plugin's: %v", cniErr)
 	}
 	fds := func() int {
-		open, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
+		open, readErr := os.ReadDir("/proc/self/fd")
+		if readErr != nil {
+			t.Fatal(readErr)
 		}
 		return len(open)
 	}
