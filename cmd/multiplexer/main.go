@@ -53,8 +53,10 @@ func run() int {
 	if err != nil {
 		return fail(cni.Current(), types.NewError(types.ErrInternal, "find the plugin's own executable: "+err.Error(), ""))
 	}
+	stderr := multiplexer.NewPatient(os.Stderr)
+	defer stderr.Close()
 	p := &multiplexer.Plugin{
-		Embedded: map[string]network.Embedded{}, Stdout: os.Stdout, Stderr: os.Stderr,
+		Embedded: map[string]network.Embedded{}, Stdout: os.Stdout, Stderr: stderr,
 		Self: self, BootIDPath: "/proc/sys/kernel/random/boot_id", Now: time.Now,
 	}
 	var stdin []byte

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -29,7 +31,7 @@ type execution struct {
 	attachment *network.Attachment
 	request    Request
 	result     json.RawMessage // of the last plugin that ADD ran
-	version    string          // of that result
+	parsed     types.Result    // the same
 }
 
 var _ invoke.Exec = (*execution)(nil)
@@ -73,12 +75,26 @@ func (x *execution) ExecPlugin(ctx context.Context, path string, standIn []byte,
 	}
 	out, err := x.start(ctx, path, stdin, environ)
 	if err == nil && slices.Contains(environ, "CNI_COMMAND=ADD") {
-		x.result, x.version, err = versioned(out, x.attachment.CNIVersion)
+		err = x.take(out)
 	}
 	if err != nil {
 		return nil, &pluginError{pluginType: strings.TrimPrefix(filepath.Base(path), embeddedPrefix), err: err}
 	}
 	return fmt.Appendf(nil, `{"cniVersion":%q}`, x.attachment.CNIVersion), nil
+}
+
+// take keeps a plugin's result. One that no plugin behind it could read is
+// its own fault, and not theirs.
+func (x *execution) take(out []byte) error {
+	raw, version, err := versioned(out, x.attachment.CNIVersion)
+	if err != nil {
+		return err
+	}
+	if x.parsed, err = create.Create(version, raw); err != nil {
+		return network.Malformed.Errorf("result %q: %w", short(string(raw)), err)
+	}
+	x.result = raw
+	return nil
 }
 
 // versioned returns a plugin's result with its version: without one it is the

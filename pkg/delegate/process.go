@@ -42,6 +42,9 @@ func (r *Runner) runProcess(ctx context.Context, path string, stdin []byte, envi
 }
 
 func (r *Runner) runOnce(ctx context.Context, path string, stdin []byte, environ []string, guard *os.File) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, network.Again.Errorf("was not started: no time is left, or multiplexer was told to end")
+	}
 	stdout, stderr := limited{most: maxOutput}, limited{most: maxStderr, also: r.Stderr}
 	p, err := spawn(path, stdin, environ, guard)
 	if err != nil {

@@ -64,7 +64,7 @@ func (r *Runner) Add(ctx context.Context, a *network.Attachment, req Request) (*
 	if err != nil {
 		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, classify(err))
 	}
-	result, err := read(x.result, x.version, a.CNIVersion)
+	result, err := read(x.result, x.parsed, a.CNIVersion)
 	if err != nil {
 		return nil, fmt.Errorf("attach %s from %s: %w", a, a.Source, err)
 	}
@@ -79,16 +79,12 @@ type Result struct {
 
 // read takes a plugin's result, and brings it to the version of its
 // configuration should it have another. One that cannot be merged is refused.
-func read(raw json.RawMessage, has, wanted string) (*Result, error) {
-	result, err := create.Create(has, raw)
-	if err != nil {
-		return nil, network.Malformed.Errorf("result %q: %w", short(string(raw)), err)
-	}
+func read(raw json.RawMessage, result types.Result, wanted string) (*Result, error) {
 	newest, err := network.Newest(result)
 	if err != nil {
 		return nil, err
 	}
-	if has == wanted {
+	if result.Version() == wanted {
 		return &Result{Raw: raw, Newest: newest}, nil
 	}
 	own, err := result.GetAsVersion(wanted)

@@ -33,7 +33,10 @@ type process struct {
 // spawn starts an executable in a process group of its own. Its input is
 // complete when it starts; guard, if any, is its descriptor 3.
 func spawn(path string, stdin []byte, environ []string, guard *os.File) (*process, error) {
-	input, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
+	input, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // older than 6.3, where it may be executable for nobody's good
+		input, err = unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("memory for standard input: %w", err)
 	}

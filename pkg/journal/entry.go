@@ -41,6 +41,7 @@ type Contents struct {
 	Releasing   string // the verb that ordered the release; "" = none did
 	Failures    int    // failed tries to release
 	LastFailure time.Time
+	failedNow   bool // the try that goes on has failed already
 	Interrupted bool // the last event is adding or deleting: a delegate may still run
 	Damaged     int  // lines that could not be read
 	Busy        bool // a call works on it now; only Store.Read knows
@@ -85,7 +86,7 @@ func (c *Contents) apply(e event) {
 	case evReady:
 		c.Complete = true
 	case evRelease:
-		c.Releasing = e.Note
+		c.Releasing, c.failedNow = e.Note, false
 	default:
 		if e.Index >= 0 && e.Index < len(c.Records) {
 			c.applyRecord(&c.Records[e.Index], e)
@@ -107,7 +108,9 @@ func (c *Contents) applyRecord(r *Record, e event) {
 		r.Step, r.Error = Deleted, ""
 	case evFailed:
 		r.Error = e.Note
-		c.Failures++
-		c.LastFailure = e.Time
+		if c.LastFailure = e.Time; !c.failedNow {
+			c.Failures++
+			c.failedNow = true
+		}
 	}
 }

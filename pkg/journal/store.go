@@ -142,6 +142,8 @@ func (s *Store) Read(container string) (*Contents, error) {
 		return nil, s.failed(err)
 	}
 	defer f.Close()
+	// The lock first: who gives it back meanwhile has written all it had to.
+	busy := errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 	data, err := io.ReadAll(f)
 	if err != nil {
 		return nil, s.failed(err)
@@ -151,7 +153,7 @@ func (s *Store) Read(container string) (*Contents, error) {
 		return nil, err
 	}
 	c.adopt(container)
-	c.Busy = errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	c.Busy = busy
 	return c, nil
 }
 

@@ -168,9 +168,15 @@ func TestGC(t *testing.T) {
 	f.ok("ADD", "lost")
 	f.forget()
 	valid := func(key string, list ...obj) obj { return obj{key: list} }
-	// Without a list nothing is collected.
+	// Without a list nothing is collected; with a container that no journal
+	// knows, whose networks nobody can tell, only the cluster network.
 	f.refused(f.call("GC", "", nil), 7, "cni.dev/valid-attachments")
-	if e := f.call("GC", "", valid("cni.dev/valid-attachments", obj{"containerID": "kept", "ifname": "eth0"}, obj{"containerID": "before", "ifname": "eth0"})).Error(); e != nil {
+	if e := f.call("GC", "", valid("cni.dev/valid-attachments", obj{"containerID": "kept", "ifname": "eth0"}, obj{"containerID": "lost", "ifname": "eth0"}, obj{"containerID": "before", "ifname": "eth0"})).Error(); e != nil {
+		t.Fatal(e)
+	}
+	f.want(f.calls(), []string{"GC cluster "})
+	f.forget()
+	if e := f.call("GC", "", valid("cni.dev/valid-attachments", obj{"containerID": "kept", "ifname": "eth0"})).Error(); e != nil {
 		t.Fatal(e)
 	}
 	f.want(f.calls()[:4], []string{"DEL b net3", "DEL b net2", "DEL a net1", "DEL cluster eth0"})
@@ -179,7 +185,7 @@ func TestGC(t *testing.T) {
 		lists[c.Name] = f.conf(c)["cni.dev/valid-attachments"]
 	}
 	f.want(lists, map[string]any{ // "a" is older than GC
-		"cluster": []any{obj{"containerID": "kept", "ifname": "eth0"}, obj{"containerID": "before", "ifname": "eth0"}},
+		"cluster": []any{obj{"containerID": "kept", "ifname": "eth0"}},
 		"b":       []any{obj{"containerID": "kept", "ifname": "net2"}, obj{"containerID": "kept", "ifname": "net3"}},
 	})
 	for _, network := range []string{"cluster", "a"} {

@@ -27,10 +27,15 @@ func (c *call) del(ctx context.Context) error {
 		return err
 	}
 	defer entry.Close()
-	switch {
-	case !entry.Usable():
+	if !entry.Usable() {
 		return c.delUnrecorded(ctx, entry, own)
-	case !c.isOurs(entry):
+	}
+	return c.delRecorded(ctx, entry, own)
+}
+
+// delRecorded releases what the journal says, if it is about this interface.
+func (c *call) delRecorded(ctx context.Context, entry *journal.Entry, own container) error {
+	if !c.isOurs(entry) {
 		c.log.Info("another interface of the container has networks: nothing of this one is left", "has", entry.Header.IfName)
 		return nil
 	}
@@ -42,13 +47,16 @@ func (c *call) del(ctx context.Context) error {
 // meanwhile, so that an ADD for it waits.
 func (c *call) delAbsent(ctx context.Context, own container) error {
 	entry, err := c.store.Create(ctx, own.id)
-	if err != nil {
+	if errors.Is(err, network.IO) {
 		c.log.Warn("detaching without a lock", "error", err.Error())
 		return c.delCluster(ctx, own, delegate.Request{})
 	}
+	if err != nil {
+		return err
+	}
 	defer entry.Close()
 	if entry.Usable() { // an ADD was faster
-		return c.release(ctx, entry, "DEL", own.netns)
+		return c.delRecorded(ctx, entry, own)
 	}
 	err = c.delGuarded(ctx, entry, own)
 	// Nothing is recorded: there is nothing to keep for a later try.

@@ -22,17 +22,31 @@ import (
 const gcBudget = 25 * time.Second
 
 // gc is GC: release every container that the runtime does not list, then
-// tell the plugins of every network which of its attachments are in use.
+// tell the plugins of every network which of its attachments are in use. The
+// node is looked at again in between: releasing takes time.
 func (c *call) gc(ctx context.Context) error {
 	if c.config.ValidAttachments == nil {
 		return network.Invalid.Errorf("GC without cni.dev/valid-attachments: nothing is collected, since without the list every attachment would be")
 	}
-	known, failed := c.known(ctx)
-	failed = append(failed, c.collectStale(ctx, known.stale)...)
-	for _, name := range slices.Sorted(maps.Keys(known.networks)) {
-		for _, attachment := range known.networks[name] {
+	before, _ := c.known(ctx) // what cannot be read now is said below
+	failed := c.collectStale(ctx, before.stale)
+	now, unreadable := c.known(ctx)
+	if len(unreadable) > 0 {
+		// Nobody knows which attachments are in use.
+		return errors.Join(append(failed, unreadable...)...)
+	}
+	if !now.unknown { // networks of which nothing is left are asked too
+		for _, attachments := range before.networks {
+			now.add(attachments...)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(now.networks)) {
+		if slices.ContainsFunc(now.networks[name], plan.DisablesGC) {
+			continue
+		}
+		for _, attachment := range now.networks[name] {
 			asking, cancel := context.WithTimeout(ctx, leastShare)
-			failed = append(failed, c.runner.GC(asking, attachment, known.valid[name]))
+			failed = append(failed, c.runner.GC(asking, attachment, now.valid[name]))
 			cancel()
 		}
 	}
@@ -41,15 +55,15 @@ func (c *call) gc(ctx context.Context) error {
 
 // collectStale releases containers, as many as there is time for: one that
 // is cut short would have to be released again.
-func (c *call) collectStale(ctx context.Context, stale []string) []error {
+func (c *call) collectStale(ctx context.Context, stale []staleContainer) []error {
 	var failed []error
-	for n, id := range stale {
+	for n, one := range stale {
 		if end, ok := ctx.Deadline(); ok && time.Until(end) < leastShare {
 			return append(failed, network.Again.Errorf("no time left for %d containers that are gone: the next GC goes on with them", len(stale)-n))
 		}
 		share, done := shareOf(ctx, len(stale)-n)
-		if err := c.collect(share, id); err != nil {
-			failed = append(failed, fmt.Errorf("container %s: %w", id, err))
+		if err := c.collect(share, one); err != nil {
+			failed = append(failed, fmt.Errorf("container %s: %w", one.id, err))
 		}
 		done()
 	}
@@ -61,12 +75,21 @@ func (c *call) collectStale(ctx context.Context, stale []string) []error {
 type inventory struct {
 	networks map[string][]*network.Attachment // the distinct configurations
 	valid    map[string][]types.GCAttachment
-	stale    []string // containers that the runtime does not list
+	stale    []staleContainer
+	// unknown: a container is in use whose attachments no journal names, one
+	// from before the installation.
+	unknown bool
+}
+
+// staleContainer is one that the runtime does not list, in the life that its
+// journal was opened for.
+type staleContainer struct {
+	id     string
+	opened time.Time
 }
 
 // known reads every journal, without its lock: a container that a call works
-// on now is in use. When one cannot be read, nobody knows which attachments
-// are in use, and no secondary network is asked to collect.
+// on now is in use. The errors are about those that do not say what is in use.
 func (c *call) known(ctx context.Context) (*inventory, []error) {
 	inv := &inventory{networks: map[string][]*network.Attachment{}, valid: map[string][]types.GCAttachment{}}
 	containers, err := c.store.Containers()
@@ -80,11 +103,17 @@ func (c *call) known(ctx context.Context) (*inventory, []error) {
 		case errors.Is(readErr, journal.ErrAbsent):
 		case readErr != nil:
 			failed = append(failed, fmt.Errorf("container %s: %w", id, readErr))
+		case contents.Damaged > 0:
+			failed = append(failed, network.IO.Errorf("container %s: its journal in %s is damaged; delete the pod, and it is released", id, c.config.StateDir))
 		default:
 			c.take(inv, id, contents)
 		}
 	}
-	if len(failed) > 0 {
+	inv.unknown = slices.ContainsFunc(c.config.ValidAttachments, func(v types.GCAttachment) bool {
+		return !slices.Contains(containers, v.ContainerID)
+	})
+	if inv.unknown {
+		c.log.Warn("GC of secondary networks is left out while containers from before the installation run")
 		clear(inv.networks)
 	} else if defaults, planErr := c.planner.DefaultNetworks(ctx); planErr == nil {
 		for i := range defaults {
@@ -120,7 +149,7 @@ func (c *call) take(inv *inventory, id string, contents *journal.Contents) {
 	foreign := contents.Header.Network != "" && contents.Header.Network != c.config.Name
 	used := listed || foreign || contents.Busy
 	if !used {
-		inv.stale = append(inv.stale, id)
+		inv.stale = append(inv.stale, staleContainer{id, contents.Opened})
 	}
 	for i := range contents.Records {
 		a := &contents.Records[i].Attachment
@@ -137,19 +166,22 @@ func (inv *inventory) use(name string, valid types.GCAttachment) {
 	}
 }
 
-// add takes a network's configuration, once.
-func (inv *inventory) add(a *network.Attachment) {
-	same := func(b *network.Attachment) bool {
-		return a.CNIVersion == b.CNIVersion && slices.EqualFunc(a.Plugins, b.Plugins, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
-	}
-	if !slices.ContainsFunc(inv.networks[a.Name], same) {
-		inv.networks[a.Name] = append(inv.networks[a.Name], a)
+// add takes networks' configurations, each once.
+func (inv *inventory) add(attachments ...*network.Attachment) {
+	for _, a := range attachments {
+		same := func(b *network.Attachment) bool {
+			return a.CNIVersion == b.CNIVersion && a.DisableGC == b.DisableGC && a.Source == b.Source &&
+				slices.EqualFunc(a.Plugins, b.Plugins, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
+		}
+		if !slices.ContainsFunc(inv.networks[a.Name], same) {
+			inv.networks[a.Name] = append(inv.networks[a.Name], a)
+		}
 	}
 }
 
 // collect releases one container.
-func (c *call) collect(ctx context.Context, id string) error {
-	entry, err := c.store.Try(ctx, id)
+func (c *call) collect(ctx context.Context, stale staleContainer) error {
+	entry, err := c.store.Try(ctx, stale.id)
 	if errors.Is(err, journal.ErrBusy) || errors.Is(err, journal.ErrAbsent) {
 		return nil // somebody is at work on it, or was
 	}
@@ -157,9 +189,12 @@ func (c *call) collect(ctx context.Context, id string) error {
 		return err
 	}
 	defer entry.Close()
+	if !entry.Opened.Equal(stale.opened) {
+		return nil // a new life began meanwhile
+	}
 	if !entry.Usable() {
-		c.log.Warn("the journal of a container that is gone is empty or damaged", "gone", id)
-		return c.delUnrecorded(ctx, entry, container{id: id, ifname: defaultIfName})
+		c.log.Warn("the journal of a container that is gone is empty", "gone", stale.id)
+		return c.delUnrecorded(ctx, entry, container{id: stale.id, ifname: defaultIfName})
 	}
 	return c.release(ctx, entry, "GC", "")
 }

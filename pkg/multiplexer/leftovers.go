@@ -14,9 +14,12 @@ const (
 	statusLeftoverBudget = time.Second
 )
 
-// byLeftover is the order under which leftovers are released. A try that our
-// own budget cut short is no failure: it says nothing about the next.
-const byLeftover = "leftover"
+// The orders under which leftovers are released. STATUS has so little time
+// that a try which it cuts short says nothing about the next.
+const (
+	byLeftover = "leftover"
+	byStatus   = "leftover, by STATUS"
+)
 
 // releaseLeftovers tries again what could not be released before, and what
 // somebody marked. It never waits for a lock, and its errors change nothing
@@ -66,9 +69,14 @@ func (c *call) releaseLeftover(ctx context.Context, container string, budget tim
 		if now.After(entry.LastFailure) && now.Before(entry.LastFailure.Add(backoff(entry.Failures))) {
 			return nil
 		}
+	case entry.Header.Boot == "":
+		return nil // whether it lives cannot be told; its DEL will come
 	case entry.Header.Live(c.boot, "") != "":
 		// The mark was wrong: the container's namespace is there.
 		return c.store.Unmark(container)
+	}
+	if budget < leftoverBudget {
+		return c.release(ctx, entry, byStatus, "")
 	}
 	return c.release(ctx, entry, byLeftover, "")
 }

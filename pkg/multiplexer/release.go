@@ -41,7 +41,7 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 		if err := c.detach(share, entry, i, netns); err != nil {
 			failed = append(failed, err)
 			c.cutShort(share, entry)
-			if verb != byLeftover || ctx.Err() == nil {
+			if told := errors.Is(ctx.Err(), context.Canceled); !told && (verb != byStatus || ctx.Err() == nil) {
 				c.note(entry.Failed(i, err))
 			}
 		}

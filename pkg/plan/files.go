@@ -150,3 +150,16 @@ func (f *folder) find(name string) (*file, error) {
 	}
 	return nil, nil
 }
+
+// DisablesGC reports whether a network asks not to be collected: as it was
+// attached, or as its file says today.
+func DisablesGC(a *network.Attachment) bool {
+	if a.DisableGC {
+		return true
+	}
+	if !filepath.IsAbs(a.Source) {
+		return false
+	}
+	today, err := readList(a.Source, whenAsked)
+	return err == nil && today.DisableGC
+}
