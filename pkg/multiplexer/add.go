@@ -12,7 +12,6 @@ import (
 	"github.com/containernetworking/cni/pkg/ns"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
@@ -163,11 +162,8 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.Pod) (network.Part, error) {
 	part := network.Part{IfName: c.args.IfName}
 	if c.config.PrevResult != nil {
-		result, err := create.CreateFromBytes(c.config.PrevResult)
-		if err != nil {
-			return part, network.Malformed.Errorf("prevResult: %w", err)
-		}
-		if part.Result, err = network.Newest(result); err != nil {
+		var err error
+		if part.Result, err = delegate.Decode(c.config.PrevResult); err != nil {
 			return part, fmt.Errorf("prevResult: %w", err)
 		}
 		return part, nil
@@ -249,22 +245,28 @@ func (c *call) undo(ctx context.Context, entry *journal.Entry, cause error) erro
 // clusterReady waits for readinessindicatorfile, as Multus does, but not for
 // so long that the runtime stalls (NPWG 6.1.2).
 func (c *call) clusterReady(ctx context.Context) error {
-	file := c.config.ReadinessIndicatorFile
-	if file == "" {
-		return nil
-	}
 	for giveUp := time.Now().Add(5 * time.Second); ; {
-		if _, err := os.Stat(file); err == nil {
-			return nil
-		}
-		if ctx.Err() != nil || time.Now().After(giveUp) {
-			return network.Again.Errorf("readinessindicatorfile %s does not exist: the cluster network is not ready yet", file)
+		err := c.readyNow()
+		if err == nil || ctx.Err() != nil || time.Now().After(giveUp) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// readyNow reports whether readinessindicatorfile, if there is one, exists.
+func (c *call) readyNow() error {
+	file := c.config.ReadinessIndicatorFile
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(file); err != nil {
+		return network.Again.Errorf("readinessindicatorfile %s does not exist: the cluster network is not ready yet", file)
+	}
+	return nil
 }
 
 // oldResult reports whether a version's result holds one address of each

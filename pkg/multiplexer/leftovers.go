@@ -24,13 +24,17 @@ const (
 // releaseLeftovers tries again what could not be released before, and what
 // somebody marked. It never waits for a lock, and its errors change nothing
 // in the call's own answer.
-func (c *call) releaseLeftovers(ctx context.Context, budget time.Duration) {
+func (c *call) releaseLeftovers(ctx context.Context, order string) {
 	marked, err := c.store.ToRelease()
 	if err != nil {
 		c.log.Warn("leftovers", "error", err.Error())
 	}
 	if len(marked) == 0 {
 		return
+	}
+	budget := leftoverBudget
+	if order == byStatus {
+		budget = statusLeftoverBudget
 	}
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
@@ -41,13 +45,13 @@ func (c *call) releaseLeftovers(ctx context.Context, budget time.Duration) {
 		if container == c.args.ContainerID {
 			continue
 		}
-		if err = c.releaseLeftover(ctx, container, budget); err != nil {
+		if err = c.releaseLeftover(ctx, container, order); err != nil {
 			c.log.Warn("a leftover cannot be released yet", "leftover", container, "error", err.Error())
 		}
 	}
 }
 
-func (c *call) releaseLeftover(ctx context.Context, container string, budget time.Duration) error {
+func (c *call) releaseLeftover(ctx context.Context, container, order string) error {
 	entry, err := c.store.Try(ctx, container)
 	switch {
 	case errors.Is(err, journal.ErrAbsent):
@@ -61,7 +65,7 @@ func (c *call) releaseLeftover(ctx context.Context, container string, budget tim
 	switch {
 	case !entry.Usable():
 		return nil // its DEL will come
-	case entry.Interrupted && budget < leftoverBudget:
+	case entry.Interrupted && order == byStatus:
 		return nil // a try was cut short: this call has no more time than that one
 	case entry.Releasing != "":
 		now := c.plugin.Now()
@@ -75,10 +79,7 @@ func (c *call) releaseLeftover(ctx context.Context, container string, budget tim
 		// The mark was wrong: the container's namespace is there.
 		return c.store.Unmark(container)
 	}
-	if budget < leftoverBudget {
-		return c.release(ctx, entry, byStatus, "")
-	}
-	return c.release(ctx, entry, byLeftover, "")
+	return c.release(ctx, entry, order, "")
 }
 
 // backoff is the pause after so many failures: 2 s, doubled up to 5 minutes.

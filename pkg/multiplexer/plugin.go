@@ -38,7 +38,7 @@ func (p *Plugin) Del(ctx context.Context, args *skel.CmdArgs) error {
 		within, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
 		defer cancel()
 		err := c.del(within)
-		c.releaseLeftovers(within, leftoverBudget)
+		c.releaseLeftovers(within, byLeftover)
 		return err
 	}))
 }
@@ -58,7 +58,7 @@ func (p *Plugin) GC(ctx context.Context, args *skel.CmdArgs) error {
 		within, cancel := context.WithTimeout(ctx, gcBudget)
 		defer cancel()
 		err := c.gc(within)
-		c.releaseLeftovers(within, leftoverBudget)
+		c.releaseLeftovers(within, byLeftover)
 		return err
 	})
 }
@@ -68,7 +68,7 @@ func (p *Plugin) GC(ctx context.Context, args *skel.CmdArgs) error {
 func (p *Plugin) Status(ctx context.Context, args *skel.CmdArgs) error {
 	return p.serve(args, func(c *call) error {
 		err := c.status(ctx)
-		c.releaseLeftovers(ctx, statusLeftoverBudget)
+		c.releaseLeftovers(ctx, byStatus)
 		return err
 	})
 }

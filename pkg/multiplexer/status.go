@@ -3,8 +3,6 @@ package multiplexer
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -21,10 +19,8 @@ const statusBudget = 5 * time.Second
 func (c *call) status(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, statusBudget)
 	defer cancel()
-	if file := c.config.ReadinessIndicatorFile; file != "" {
-		if _, err := os.Stat(file); err != nil {
-			return types.NewError(codeNotAvailable, fmt.Sprintf("readinessindicatorfile %s does not exist: the cluster network is not ready yet", file), "")
-		}
+	if err := c.readyNow(); err != nil {
+		return types.NewError(codeNotAvailable, err.Error(), "")
 	}
 	if err := c.statusOfCluster(ctx); err != nil || c.planner.Definitions == nil {
 		return err // without the agent nothing is known of the default networks

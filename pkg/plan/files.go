@@ -76,11 +76,11 @@ func readList(file string, when more) (*network.List, error) {
 		return list, nil
 	}
 	folder := filepath.Join(filepath.Dir(file), list.Name)
-	more, err := confFiles(folder, ".conf")
+	paths, err := confFiles(folder, ".conf")
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range more {
+	for _, f := range paths {
 		var plugin []byte
 		if plugin, err = readRegular(f); err != nil {
 			return nil, err
