@@ -17,7 +17,7 @@ const module = "github.com/multiplexer-cni/multiplexer"
 // floors are the rooms by height. A room imports only rooms on lower floors,
 // so rooms of one floor do not import each other.
 var floors = [][]string{
-	{"pkg/network"},
+	{"pkg/network", "pkg/podns"},
 	{"pkg/plan", "pkg/delegate", "pkg/routing", "pkg/journal"},
 	{"pkg/multiplexer"},
 	{"cmd/multiplexer", "cmd/multiplexerd"},

@@ -18,6 +18,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/plan"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
 // add is ADD. Work stops in time to leave timeout.del for undoing it.
@@ -65,7 +66,7 @@ func (c *call) header() (journal.Header, plan.Pod, error) {
 	} else if own {
 		return h, pod, network.BadNetns.Errorf("CNI_NETNS %s is the plugin's own network namespace, not a pod's", c.args.Netns)
 	}
-	cookie, err := journal.Cookie(c.args.Netns)
+	cookie, err := podns.Cookie(c.args.Netns)
 	if err != nil {
 		return h, pod, network.BadNetns.Errorf("CNI_NETNS: %w", err)
 	}
