@@ -37,9 +37,10 @@ type Contents struct {
 	Header      Header
 	Opened      time.Time
 	Records     []Record
-	Complete    bool   // ADD succeeded as a whole
-	Releasing   string // the verb that ordered the release; "" = none did
-	Failures    int    // failed tries to release
+	Routing     json.RawMessage // the plan of the routing rules; nil = nothing was set
+	Complete    bool            // ADD succeeded as a whole
+	Releasing   string          // the verb that ordered the release; "" = none did
+	Failures    int             // failed tries to release
 	LastFailure time.Time
 	failedNow   bool // the try that goes on has failed already
 	Interrupted bool // the last event is adding or deleting: a delegate may still run
@@ -83,6 +84,8 @@ func (c *Contents) apply(e event) {
 		for _, a := range e.Plan {
 			c.Records = append(c.Records, Record{Attachment: a, Step: Planned})
 		}
+	case evRouting:
+		c.Routing = slices.Clone(e.Routing)
 	case evReady:
 		c.Complete = true
 	case evRelease:

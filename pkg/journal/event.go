@@ -21,6 +21,7 @@ const (
 	evAdding   = "adding"   // attachment i's ADD is about to run
 	evAdded    = "added"    // it succeeded, with this result
 	evState    = "state"    // an embedded plugin's own record
+	evRouting  = "routing"  // what the routing rules set, or are about to
 	evReady    = "ready"    // ADD succeeded as a whole
 	evRelease  = "release"  // from here on everything is undone
 	evDeleting = "deleting" // attachment i's DEL is about to run
@@ -52,6 +53,7 @@ type event struct {
 	Index   int                  `json:"i,omitempty"`
 	Result  json.RawMessage      `json:"result,omitempty"`
 	State   []byte               `json:"state,omitempty"`
+	Routing json.RawMessage      `json:"routing,omitempty"`
 	Note    string               `json:"note,omitempty"` // release: which verb; failed: the error
 }
 

@@ -44,6 +44,12 @@ func (e *Entry) Added(i int, result json.RawMessage) error {
 	return e.append(event{Event: evAdded, Index: i, Result: result})
 }
 
+// SetRouting is written before routes, rules or sysctls change. A later plan
+// takes the place of an earlier one.
+func (e *Entry) SetRouting(plan json.RawMessage) error {
+	return e.append(event{Event: evRouting, Routing: plan})
+}
+
 // Ready is written when ADD succeeded as a whole, before its result is
 // printed.
 func (e *Entry) Ready() error { return e.append(event{Event: evReady}) }

@@ -139,7 +139,14 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 	if err = entry.Sync(); err != nil {
 		return nil, err
 	}
-	var parts []network.Part
+	guard, err := c.watch(entry)
+	if err != nil {
+		return nil, err
+	}
+	if guard != nil {
+		defer guard.Close()
+	}
+	parts := []network.Part{cluster}
 	for i := first; i < len(entry.Records); i++ {
 		var part network.Part
 		if part, err = c.attach(ctx, entry, i); err != nil {
@@ -151,11 +158,16 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 		inUse = append(inUse, network.PodInterfaces(part)...)
 		parts = append(parts, part)
 	}
+	if guard != nil {
+		if err = c.route(guard, entry, parts); err != nil {
+			return nil, err
+		}
+	}
 	if c.config.Result == network.ResultCluster || oldResult(c.config.CNIVersion) {
-		return cluster.Result, nil
+		return parts[0].Result, nil
 	}
 	opts := network.MergeOptions{Netns: c.args.Netns, IfName: c.args.IfName, Runtime: c.config.Runtime}
-	return network.Merge(cluster.Result, parts, opts), nil
+	return network.Merge(parts[0].Result, parts[1:], opts), nil
 }
 
 // clusterPart attaches the cluster network, or takes over what a plugin

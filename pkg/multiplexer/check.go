@@ -36,17 +36,26 @@ func (c *call) check(ctx context.Context) error {
 		return err
 	}
 	defer pod.Close()
+	rules, err := readRouted(entry)
+	if err != nil {
+		return err
+	}
 	var failed []error
 	for i := range entry.Records {
-		failed = append(failed, c.checkRecord(ctx, pod, &entry.Records[i]))
+		failed = append(failed, c.checkRecord(ctx, pod, &entry.Records[i], rules, i))
+	}
+	if rules.plan != nil {
+		failed = append(failed, pod.Compare(rules.checked(entry)))
 	}
 	return errors.Join(failed...)
 }
 
-func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, record *journal.Record) error {
-	err := c.runner.Check(ctx, &record.Attachment, delegate.Request{
-		ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: prevResult(record),
-	})
+func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, record *journal.Record, rules routed, i int) error {
+	prev, err := rules.prevResult(i, record)
+	if err != nil {
+		return err
+	}
+	err = c.runner.Check(ctx, &record.Attachment, delegate.Request{ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: prev})
 	if err != nil || record.DisableCheck {
 		return err
 	}
@@ -55,7 +64,7 @@ func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, record *journa
 		return err
 	}
 	wanted := network.Part{IfName: record.IfName, Result: result}.Indexed(c.args.Netns)
-	wanted.Routes = result.Routes // as the plugin named them
+	wanted.Routes = rules.result(i, result).Routes // as the plugin named them
 	if err = pod.Verify(wanted); err != nil {
 		return fmt.Errorf("check %s: %w", &record.Attachment, err)
 	}

@@ -35,6 +35,9 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 		}
 	}
 	var failed []error
+	if err := c.unroute(entry, netns); err != nil {
+		failed = append(failed, err)
+	}
 	for n, i := range attempted {
 		// Each gets its share of the time, so that one that hangs starves nobody.
 		share, cancel := shareOf(ctx, len(attempted)-n)

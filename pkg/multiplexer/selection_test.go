@@ -44,7 +44,10 @@ func TestSelectionReachesDelegate(t *testing.T) {
 func TestDefaultRouteIsNotDoneInSilence(t *testing.T) {
 	f := newFixture(t)
 	f.define("a")
-	out := f.networks(`[{"name":"a","default-route":["10.50.0.1"]}]`).ok("ADD", "c1")
+	f.networks(`[{"name":"a","default-route":["10.50.0.1"]}]`)
+	f.refused(f.call("ADD", "c1", nil), 7, "default-route", "net1", "no kernel device")
+	f.config = obj{"routing": obj{"mode": "plain"}}
+	out := f.ok("ADD", "c1")
 	if !strings.Contains(string(out.Stderr), "default-route") {
 		t.Errorf("standard error: %q", out.Stderr)
 	}

@@ -3,6 +3,7 @@ package network
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 )
 
@@ -22,6 +23,10 @@ type Attachment struct {
 
 	Args           [][2]string                `json:"args,omitempty"`           // CNI_ARGS
 	CapabilityArgs map[string]json.RawMessage `json:"capabilityArgs,omitempty"` // by capability
+
+	// DefaultRoute is the selection's default-route: nil without the key,
+	// empty to keep the network's own (NPWG 4.1.2.1.9).
+	DefaultRoute *[]netip.Addr `json:"defaultRoute,omitempty"`
 }
 
 // String names the attachment in messages: the network and the interface.

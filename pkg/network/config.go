@@ -42,6 +42,7 @@ type Config struct {
 	AddTimeout   time.Duration // budget of an ADD, undo included
 	DelTimeout   time.Duration // budget of a DEL, and of ADD's undo
 	ClusterCIDRs []netip.Prefix
+	Routing      Routing
 	Runtime      string // "containerd", "cri-o" or ""
 	Result       string // ResultMerged or ResultCluster
 
@@ -55,6 +56,18 @@ type Config struct {
 	PrevResult       json.RawMessage
 	ValidAttachments []types.GCAttachment // nil when the key was absent
 }
+
+// Routing says how traffic is kept on the right NIC.
+type Routing struct {
+	Mode   string `json:"mode"`   // RoutingGuard or RoutingPlain
+	Strict bool   `json:"strict"` // what would only be warned about is an error
+}
+
+// The values of Routing.Mode.
+const (
+	RoutingGuard = "guard" // the rules of docs/routing.md
+	RoutingPlain = "plain" // the networks' routes are left as they are
+)
 
 // The values of Config.Result and Config.Runtime.
 const (
@@ -93,11 +106,8 @@ type fileConfig struct {
 	} `json:"timeout"`
 	ClusterCIDRs []string `json:"clusterCIDRs"`
 	Runtime      string   `json:"runtime"`
-	Routing      struct {
-		Mode   string `json:"mode"`
-		Strict bool   `json:"strict"`
-	} `json:"routing"`
-	Result string `json:"result"`
+	Routing      Routing  `json:"routing"`
+	Result       string   `json:"result"`
 
 	ReadinessIndicatorFile string `json:"readinessindicatorfile"`
 	LogLevel               string `json:"logLevel"`
@@ -157,6 +167,7 @@ func ParseConfig(stdin []byte) (*Config, error) {
 		BinDir:                 in.BinDir,
 		Embedded:               in.Embedded,
 		Runtime:                in.Runtime,
+		Routing:                Routing{Mode: or(in.Routing.Mode, RoutingGuard), Strict: in.Routing.Strict},
 		Result:                 or(in.Result, ResultMerged),
 		ReadinessIndicatorFile: in.ReadinessIndicatorFile,
 		LogLevel:               or(in.LogLevel, "warning"),
@@ -199,9 +210,6 @@ func (c *Config) readValues(in *fileConfig) error {
 	if c.ValidAttachments, err = validAttachments(in.ValidAttachments, in.ValidAttachments0); err != nil {
 		return err
 	}
-	if in.Routing.Mode != "" && in.Routing.Mode != "plain" {
-		return Invalid.Errorf("routing.mode %q: this version knows \"plain\" only", clip(in.Routing.Mode))
-	}
 	return nil
 }
 
@@ -225,6 +233,9 @@ func validAttachments(lists ...json.RawMessage) ([]types.GCAttachment, error) {
 }
 
 func (c *Config) validate() error {
+	if err := oneOf("routing.mode", c.Routing.Mode, RoutingGuard, RoutingPlain); err != nil {
+		return err
+	}
 	if err := oneOf("result", c.Result, ResultMerged, ResultCluster); err != nil {
 		return err
 	}

@@ -63,6 +63,10 @@ func (p *Planner) podCluster(ctx context.Context, pod Pod) (*network.Attachment,
 	if err != nil {
 		return nil, fmt.Errorf("pod %s: annotation %s, network %q: %w", pod, key, selections[0].Name, err)
 	}
+	if a.DefaultRoute != nil {
+		p.Warn("pod " + pod.String() + ": annotation " + key + ": \"default-route\" has no effect on the cluster network: its routes are its own")
+		a.DefaultRoute = nil
+	}
 	return a, nil
 }
 

@@ -166,7 +166,7 @@ func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network
 	for _, w := range s.Warnings {
 		p.Warn("pod " + pod.String() + ": network " + s.Name + ": " + w)
 	}
-	if s.DefaultRoute != nil {
+	if s.DefaultRoute != nil && p.Config.Routing.Mode == network.RoutingPlain {
 		p.Warn("pod " + pod.String() + ": network " + s.Name + ": \"default-route\" has no effect in routing mode plain")
 	}
 	namespace := s.Namespace
@@ -181,7 +181,7 @@ func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network
 	if err != nil {
 		return nil, err
 	}
-	a := &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source, IfName: s.Interface}
+	a := &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source, IfName: s.Interface, DefaultRoute: s.DefaultRoute}
 	if err = a.SetArgs(d.Source, s.CNIArgs); err != nil {
 		return nil, err
 	}

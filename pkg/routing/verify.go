@@ -19,6 +19,7 @@ import (
 type Pod struct {
 	path   string
 	handle *netlink.Handle
+	index  map[string]int // interfaces by name, as State saw them last
 }
 
 // OpenPod opens the namespace at path.

@@ -1,0 +1,129 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// apply brings the namespace from what it holds to what the plan wants. Only
+// the difference is written, so that applying twice changes nothing.
+func (p *Pod) apply(plan *Plan, have *State) error {
+	return errors.Join(p.applyRoutes(plan, have), p.applyRules(plan.Rules, have.Rules), p.applyMain(plan, have))
+}
+
+// ourTable reports whether a table is one of the rules' own.
+func ourTable(table int) bool { return table >= FirstTable && table <= lastTable }
+
+// ours reports whether a rule is one of those that are set here.
+func (r Rule) ours() bool {
+	return (r.Priority == repliesPref || r.Priority == rangesPref) && ourTable(r.Table)
+}
+
+// applyRoutes fills the tables.
+func (p *Pod) applyRoutes(plan *Plan, have *State) error {
+	wanted, there := keysOf(plan.Routes), keysOf(have.Routes)
+	for _, r := range have.Routes {
+		if ourTable(r.Table) && !wanted[r.key()] {
+			if err := p.delRoute(&r); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range byNeed(plan.Routes) {
+		if !there[r.key()] {
+			if err := p.addRoute(&r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// byNeed orders routes so that a gateway can be reached when its route is
+// added, and nothing is unreachable too early.
+func byNeed(routes []Route) []Route {
+	need := func(r Route) int {
+		switch {
+		case !unicast(&r):
+			return 2
+		case r.Gateway.IsValid() || len(r.Hops) > 0:
+			return 1
+		}
+		return 0
+	}
+	out := slices.Clone(routes)
+	slices.SortStableFunc(out, func(a, b Route) int { return need(a) - need(b) })
+	return out
+}
+
+func (p *Pod) applyRules(wanted, have []Rule) error {
+	for _, r := range have {
+		if r.ours() && !slices.Contains(wanted, r) {
+			if err := p.delRule(r); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range wanted {
+		if !slices.Contains(have, r) {
+			if err := p.handle.RuleAdd(r.netlink()); err != nil && !errors.Is(err, unix.EEXIST) {
+				return fmt.Errorf("add rule %q in %s: %w", r, p.path, err)
+			}
+		}
+	}
+	return nil
+}
+
+// applyMain takes away and adds what R1, R2 and R5 want of the main table.
+func (p *Pod) applyMain(plan *Plan, have *State) error {
+	there := keysOf(have.Routes)
+	for _, r := range plan.Removed {
+		if there[r.key()] {
+			if err := p.delRoute(&r); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range byNeed(plan.Added) {
+		if !there[r.key()] {
+			if err := p.addRoute(&r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addRoute appends: a route that is there already with another gateway stays.
+func (p *Pod) addRoute(r *Route) error {
+	err := p.handle.RouteAppend(r.netlink(p.index))
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add route %q in %s: %w", r, p.path, err)
+	}
+	return nil
+}
+
+func (p *Pod) delRoute(r *Route) error {
+	full := r.netlink(p.index)
+	// What is left out here, the kernel does not compare.
+	named := &netlink.Route{
+		Table: full.Table, Dst: full.Dst, Gw: full.Gw, Via: full.Via, LinkIndex: full.LinkIndex, MultiPath: full.MultiPath,
+		Priority: full.Priority, Tos: full.Tos, Scope: full.Scope, Type: full.Type,
+	}
+	err := p.handle.RouteDel(named)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("remove route %q in %s: %w", r, p.path, err)
+	}
+	return nil
+}
+
+func (p *Pod) delRule(r Rule) error {
+	if err := p.handle.RuleDel(r.netlink()); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove rule %q in %s: %w", r, p.path, err)
+	}
+	return nil
+}

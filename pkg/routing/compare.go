@@ -1,0 +1,115 @@
+package routing
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Compare is R7: it reads the kernel and reports what is not as the plan
+// says. ADD does it before it returns, CHECK again. Errors are of kind
+// Missing, one for each difference.
+func (p *Pod) Compare(plan *Plan) error {
+	have, err := p.State()
+	if err != nil {
+		return err
+	}
+	sysctls, err := p.readSysctls(keysIn(plan.Sysctls))
+	if err != nil {
+		return err
+	}
+	return compare(plan, have, sysctls)
+}
+
+// compare is the pure part of Compare.
+func compare(plan *Plan, have *State, sysctls map[string]string) error {
+	var missing []error
+	differs := func(format string, args ...any) { missing = append(missing, network.Missing.Errorf(format, args...)) }
+	for _, r := range plan.Rules {
+		if !slices.Contains(have.Rules, r) {
+			differs("rule %q is missing", r)
+		}
+	}
+	there := keysOf(have.Routes)
+	for _, r := range slices.Concat(plan.Routes, plan.Added, plan.Carriers[0].Routes, plan.Carriers[1].Routes) {
+		if !there[r.key()] {
+			there[r.key()] = true // once is enough
+			differs("route %q is missing", &r)
+		}
+	}
+	for _, ipv6 := range families() {
+		for _, r := range plan.strangers(have, ipv6) {
+			differs("default route %q does not belong there: %s", &r, plan.carrier(ipv6).whose())
+		}
+	}
+	for _, s := range plan.Sysctls {
+		if now := sysctls[s.Key]; now != s.Want {
+			differs("sysctl %s is now %q", s, now)
+		}
+	}
+	return errors.Join(missing...)
+}
+
+// Without returns the plan less what is about the NICs of attachment i, for a
+// network whose definition wants no CHECK.
+func (p *Plan) Without(i int) *Plan {
+	out := *p
+	nicOf := func(table int) bool {
+		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && n.Table == table })
+	}
+	byIt := func(r Route) bool { return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && r.by(n.Name) }) }
+	out.Rules = slices.DeleteFunc(slices.Clone(p.Rules), func(r Rule) bool { return nicOf(r.Table) })
+	out.Routes = slices.DeleteFunc(slices.Clone(p.Routes), func(r Route) bool { return nicOf(r.Table) })
+	out.Added = slices.DeleteFunc(slices.Clone(p.Added), byIt)
+	out.Sysctls = slices.DeleteFunc(slices.Clone(p.Sysctls), func(s Sysctl) bool {
+		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && strings.Contains(s.Key, "/"+n.Name+"/") })
+	})
+	for c := range out.Carriers {
+		out.Carriers[c].Routes = slices.DeleteFunc(slices.Clone(p.Carriers[c].Routes), byIt)
+	}
+	return &out
+}
+
+// strangers are the default routes in main by another NIC than the carrier's,
+// or, when a selection names the gateways, by another gateway.
+func (p *Plan) strangers(have *State, ipv6 bool) []Route {
+	carrier := p.carrier(ipv6)
+	wanted := keysOf(carrier.Routes)
+	return slices.DeleteFunc(defaultLike(have.main(unicast), ipv6), func(r Route) bool {
+		return wanted[r.key()] || !carrier.Asked && carrier.NIC != "" && r.Dev == carrier.NIC
+	})
+}
+
+func (c *Carrier) whose() string {
+	if c.NIC == "" {
+		return "no NIC carries the default route"
+	}
+	return c.NIC + " carries the default route"
+}
+
+// unruled are the addresses that have no rule: they came after the plan.
+func (p *Plan) unruled(have *State) []Address {
+	if !p.secondaries() {
+		return nil
+	}
+	var out []Address
+	for _, a := range have.Addresses {
+		link, from := have.link(a.Dev), host(a.Prefix.Addr())
+		if p.nic(a.Dev) != nil && link.Up && !slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.From == from }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// mainOf keeps a state's routes of main that are new to another state.
+func (s *State) newIn(later *State) []Route {
+	known := keysOf(s.Routes)
+	return slices.DeleteFunc(slices.Clone(later.Routes), func(r Route) bool {
+		return r.Table != unix.RT_TABLE_MAIN || known[r.key()]
+	})
+}

@@ -1,0 +1,152 @@
+package routing
+
+import (
+	"fmt"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Guard watches over a pod's namespace while its networks are attached.
+type Guard struct {
+	pod    *Pod
+	before *State
+	quiet  []Sysctl
+	record func(*Plan) error
+}
+
+// Begin notes what the pod has with the cluster network alone, and keeps
+// the NICs that come now from believing any router. `record` makes a plan
+// outlive this process before it takes effect: Undo needs it.
+func Begin(netns string, record func(*Plan) error) (*Guard, error) {
+	pod, err := OpenPod(netns)
+	if err != nil {
+		return nil, err
+	}
+	g := &Guard{pod: pod, record: record}
+	if err = g.begin(); err != nil {
+		pod.Close()
+		return nil, fmt.Errorf("routing: %w", err)
+	}
+	return g, nil
+}
+
+func (g *Guard) begin() error {
+	var err error
+	if g.before, err = g.pod.State(); err != nil {
+		return err
+	}
+	now, err := g.pod.readSysctls([]string{"ipv6/conf/default/accept_ra", "ipv6/conf/default/autoconf"})
+	if err != nil {
+		return err
+	}
+	for key, value := range now {
+		if value != "0" {
+			g.quiet = append(g.quiet, Sysctl{Key: key, Want: "0", Had: value})
+		}
+	}
+	if len(g.quiet) == 0 {
+		return nil
+	}
+	if err = g.record(&Plan{Quiet: g.quiet}); err != nil {
+		return err
+	}
+	return g.pod.writeSysctls(g.quiet, wanted)
+}
+
+// Close ends the watch.
+func (g *Guard) Close() { g.pod.Close() }
+
+// Finish decides who carries what, sets it, and reads it back. `in` lacks the
+// states and the sysctls. Errors are of kind Invalid where the pod or the
+// configuration asks for what cannot be.
+func (g *Guard) Finish(in Input) (*Plan, error) {
+	if err := g.pod.restoreSysctls(g.quiet); err != nil {
+		return nil, fmt.Errorf("routing: %w", err)
+	}
+	var err error
+	in.Before = g.before
+	if in.After, err = g.pod.State(); err != nil {
+		return nil, fmt.Errorf("routing: %w", err)
+	}
+	if in.Sysctls, err = g.pod.readSysctls(sysctlKeys(in.After)); err != nil {
+		return nil, fmt.Errorf("routing: %w", err)
+	}
+	// An address that comes meanwhile gets its rule too.
+	now := in.After
+	for try := 1; ; try++ {
+		plan, have, err := g.set(in, now)
+		if err != nil {
+			return nil, fmt.Errorf("routing: %w", err)
+		}
+		late := plan.unruled(have)
+		if len(late) == 0 || try == 3 {
+			return plan, nil
+		}
+		in.After.Addresses = have.Addresses
+		in.After.Routes = append(in.After.Routes, in.After.newIn(have)...)
+		now = have
+	}
+}
+
+// set makes a plan true, from what the kernel holds now, and returns what it
+// holds then.
+func (g *Guard) set(in Input, now *State) (*Plan, *State, error) {
+	plan, err := Decide(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan.Quiet = g.quiet
+	if err = g.record(plan); err != nil {
+		return nil, nil, err
+	}
+	if err = g.pod.apply(plan, now); err != nil {
+		return nil, nil, err
+	}
+	if err = g.pod.writeSysctls(plan.Sysctls, wanted); err != nil {
+		return nil, nil, err
+	}
+	have, err := g.pod.State()
+	if err != nil {
+		return nil, nil, err
+	}
+	sysctls, err := g.pod.readSysctls(keysIn(plan.Sysctls))
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = compare(plan, have, sysctls); err != nil { // R7
+		return nil, nil, network.IO.Errorf("the kernel does not hold what was set: %w", err)
+	}
+	return plan, have, nil
+}
+
+// Undo takes away what a plan set in the namespace and gives the cluster
+// network its default routes back. What is gone already is no error.
+func Undo(netns string, plan *Plan) error {
+	pod, err := OpenPod(netns)
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	have, err := pod.State()
+	if err != nil {
+		return fmt.Errorf("undo routing: %w", err)
+	}
+	back := &Plan{}
+	for _, r := range plan.Added {
+		if have.link(r.Dev) != nil || len(r.Hops) > 0 {
+			back.Removed = append(back.Removed, r)
+		}
+	}
+	for _, r := range plan.Removed {
+		if nic := plan.nic(r.Dev); nic != nil && nic.Attachment == 0 && have.link(r.Dev) != nil {
+			back.Added = append(back.Added, r)
+		}
+	}
+	if err = pod.apply(back, have); err != nil {
+		return fmt.Errorf("undo routing: %w", err)
+	}
+	if err = pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)); err != nil {
+		return fmt.Errorf("undo routing: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package routing
+
+import (
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// chooseDefaults is R1: who carries the default route of each family. That
+// is the cluster network, unless a selection has default-route (NPWG
+// 4.1.2.1.9); where the cluster network has none, the first attachment that
+// has one.
+func (d *decision) chooseDefaults() error {
+	for i := range d.Networks {
+		if i > 0 && d.Networks[i].DefaultRoute != nil {
+			if err := d.moveDefaults(i, *d.Networks[i].DefaultRoute); err != nil {
+				return err
+			}
+		}
+	}
+	for _, ipv6 := range families() {
+		if d.carrier(ipv6).NIC != "" {
+			continue
+		}
+		for i := range d.NICs {
+			nic := &d.NICs[i]
+			if own := d.ownDefaults(nic, ipv6); nic.Attachment > 0 && len(own) > 0 {
+				*d.carrier(ipv6) = Carrier{Attachment: nic.Attachment, NIC: nic.Name, Routes: own}
+				d.warn("the cluster network has no %s default route: %s carries it", familyName(ipv6), d.Networks[nic.Attachment])
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// carrier returns who carries a family's default route.
+func (p *Plan) carrier(ipv6 bool) *Carrier {
+	if ipv6 {
+		return &p.Carriers[1]
+	}
+	return &p.Carriers[0]
+}
+
+// String names the network in messages.
+func (n Network) String() string { return n.Attachment.String() }
+
+// moveDefaults gives an attachment the default routes that its selection
+// asks for. No gateways means those that its own plugins set.
+func (d *decision) moveDefaults(i int, gateways []netip.Addr) error {
+	nic := d.of(i)
+	if nic == nil {
+		return network.Invalid.Errorf("%s: \"default-route\": it has no kernel device in the pod that could carry a default route; take the key away, or give it to another network", d.Networks[i])
+	}
+	if len(gateways) == 0 {
+		return d.keepOwn(i, nic)
+	}
+	moved := map[bool][]Route{}
+	for _, gateway := range gateways {
+		ipv6 := gateway.Is6()
+		if err := d.checkGateway(i, nic, gateway); err != nil {
+			return err
+		}
+		dst := everything(ipv6)
+		moved[ipv6] = append(moved[ipv6], Route{
+			Table: unix.RT_TABLE_MAIN, Dst: dst, Gateway: gateway, Dev: nic.Name, Metric: plainMetric(dst) + len(moved[ipv6]),
+		})
+	}
+	for ipv6, routes := range moved {
+		*d.carrier(ipv6) = Carrier{Attachment: i, NIC: nic.Name, Routes: routes, Asked: true}
+	}
+	return nil
+}
+
+// keepOwn is default-route with an empty list.
+func (d *decision) keepOwn(i int, nic *NIC) error {
+	found := false
+	for _, ipv6 := range families() {
+		own := d.ownDefaults(nic, ipv6)
+		if len(own) == 0 {
+			own = d.elsewhereDefaults(nic, ipv6)
+		}
+		if len(own) > 0 {
+			*d.carrier(ipv6) = Carrier{Attachment: i, NIC: nic.Name, Routes: own, Asked: true}
+			found = true
+		}
+	}
+	if !found {
+		d.warn("%s: \"default-route\" names no gateway, and the network sets no default route of its own: the cluster network keeps it", d.Networks[i])
+	}
+	return nil
+}
+
+// checkGateway reports a gateway that the NIC cannot reach directly.
+func (d *decision) checkGateway(i int, nic *NIC, gateway netip.Addr) error {
+	const field = "%s: \"default-route\" %s: "
+	switch {
+	case !nic.has(gateway.Is6()):
+		return network.Invalid.Errorf(field+"%s has no %s address; name a gateway of a family that the network gives", d.Networks[i], gateway, nic.Name, familyName(gateway.Is6()))
+	case slices.Contains(nic.Addresses, gateway):
+		return network.Invalid.Errorf(field+"that is the address of %s itself, not of a gateway", d.Networks[i], gateway, nic.Name)
+	case !d.onLink(nic.Name, gateway):
+		return network.Invalid.Errorf(field+"%s reaches %s directly, and the gateway is not there; name one that is", d.Networks[i], gateway, nic.Name, d.subnets(nic.Name, gateway.Is6()))
+	}
+	return nil
+}
+
+// onLink reports whether a NIC reaches an address without a gateway.
+func (d *decision) onLink(nic string, a netip.Addr) bool {
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return true
+	}
+	for _, own := range d.After.Addresses {
+		if own.Dev == nic && own.Prefix.Contains(a) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(d.After.Routes, func(r Route) bool {
+		return r.Dev == nic && unicast(&r) && !r.Gateway.IsValid() && r.Dst.Bits() > 0 && r.Dst.Contains(a)
+	})
+}
+
+// subnets lists what a NIC's addresses reach directly, for messages.
+func (d *decision) subnets(nic string, ipv6 bool) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range d.After.Addresses {
+		if a.Dev == nic && isIPv6(a.Prefix) == ipv6 {
+			out = append(out, a.Prefix.Masked())
+		}
+	}
+	return out
+}
+
+// ownDefaults are the default routes by the NIC in main that its network's
+// plugins set.
+func (d *decision) ownDefaults(nic *NIC, ipv6 bool) []Route {
+	return defaultLike(d.foreign(func(r *Route) bool { return r.by(nic.Name) }), ipv6)
+}
+
+// foreign are the routes of main that came after the cluster network's.
+func (d *decision) foreign(like func(*Route) bool) []Route {
+	before := keysOf(d.Before.main(unicast))
+	return d.After.main(func(r *Route) bool { return unicast(r) && !before[r.key()] && like(r) })
+}
+
+// elsewhereDefaults are the default routes that a network has without main:
+// in a table of its plugins (sbr moves them there), or in its result.
+func (d *decision) elsewhereDefaults(nic *NIC, ipv6 bool) []Route {
+	var out []Route
+	for _, r := range d.After.Routes {
+		if r.by(nic.Name) && unicast(&r) && otherTable(r.Table) && r.Dst == everything(ipv6) {
+			out = append(out, r.in(unix.RT_TABLE_MAIN))
+		}
+	}
+	if len(out) > 0 || d.of(nic.Attachment) != nic {
+		return out
+	}
+	for _, r := range d.Networks[nic.Attachment].Result.Routes {
+		if dst := prefixOf(&r.Dst); dst == everything(ipv6) && (r.Table == nil || *r.Table == unix.RT_TABLE_MAIN) && r.GW != nil {
+			out = append(out, d.defaultVia(nic, addrOf(r.GW), ipv6))
+		}
+	}
+	return out
+}
+
+// defaultVia is a default route by a NIC.
+func (d *decision) defaultVia(nic *NIC, gateway netip.Addr, ipv6 bool) Route {
+	dst := everything(ipv6)
+	return Route{
+		Table: unix.RT_TABLE_MAIN, Dst: dst, Gateway: gateway, Dev: nic.Name, Metric: plainMetric(dst),
+		Onlink: !d.onLink(nic.Name, gateway),
+	}
+}
+
+// otherTable reports whether a table is neither main nor one of ours.
+func otherTable(table int) bool {
+	return table != unix.RT_TABLE_MAIN && (table < FirstTable || table > lastTable)
+}
+
+func keysOf(routes []Route) map[routeKey]bool {
+	keys := map[routeKey]bool{}
+	for i := range routes {
+		keys[routes[i].key()] = true
+	}
+	return keys
+}

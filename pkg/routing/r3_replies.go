@@ -1,0 +1,136 @@
+package routing
+
+import (
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// replyByRequest is R3: every address of every NIC has a rule that sends its
+// packets by that NIC's own table, so that a reply leaves by the NIC that the
+// request came in by. A socket that is bound to the device goes the same way.
+func (d *decision) replyByRequest() error {
+	if !d.secondaries() {
+		return nil
+	}
+	for i := range d.NICs {
+		nic := &d.NICs[i]
+		d.keepMain(nic)
+		for _, ipv6 := range families() {
+			if !nic.has(ipv6) {
+				continue
+			}
+			d.ensureTable(nic, ipv6)
+			for _, a := range nic.Addresses {
+				if a.Is6() == ipv6 {
+					d.Rules = append(d.Rules, Rule{Priority: repliesPref, IPv6: ipv6, From: host(a), Table: nic.Table})
+				}
+			}
+			d.Rules = append(d.Rules, Rule{Priority: repliesPref, IPv6: ipv6, OIF: nic.Name, Table: nic.Table})
+		}
+	}
+	return nil
+}
+
+// ensureTable fills a NIC's table with copies of its routes, and its default
+// route. It ends nowhere: what the table does not know must not leave by
+// another NIC, also after the NIC went down and took its routes along.
+func (d *decision) ensureTable(nic *NIC, ipv6 bool) {
+	if slices.ContainsFunc(d.Routes, func(r Route) bool { return r.Table == nic.Table && isIPv6(r.Dst) == ipv6 }) {
+		return
+	}
+	routes := d.secondaryRoutes(nic, ipv6)
+	if nic.Name == d.eth0() {
+		routes = d.clusterRoutes(ipv6)
+	}
+	if linkLocal := netip.MustParsePrefix("fe80::/64"); ipv6 && !slices.ContainsFunc(routes, func(r Route) bool { return r.Dst == linkLocal && r.Dev == nic.Name }) {
+		routes = append(routes, Route{Dst: linkLocal, Dev: nic.Name, Metric: plainMetric(linkLocal)})
+	}
+	seen := map[routeKey]bool{}
+	for _, r := range append(routes, Route{Dst: everything(ipv6), Metric: backstopMetric, Type: unix.RTN_UNREACHABLE}) {
+		if r = r.in(nic.Table); !r.Encap && !seen[r.key()] {
+			seen[r.key()] = true
+			d.Routes = append(d.Routes, r)
+		}
+	}
+}
+
+// clusterRoutes are main as the cluster network left it.
+func (d *decision) clusterRoutes(ipv6 bool) []Route {
+	return d.Before.main(func(r *Route) bool { return unicast(r) && isIPv6(r.Dst) == ipv6 })
+}
+
+// secondaryRoutes are the NIC's routes of main, those that its plugins put
+// into tables of their own, and one way to everything else, if there is one.
+func (d *decision) secondaryRoutes(nic *NIC, ipv6 bool) []Route {
+	mine := func(r *Route) bool { return unicast(r) && isIPv6(r.Dst) == ipv6 && r.by(nic.Name) }
+	own := d.ownDefaults(nic, ipv6)
+	skip := keysOf(own)
+	out := d.After.main(func(r *Route) bool { return mine(r) && r.Dst.Bits() > 0 && !skip[r.key()] })
+	for _, r := range d.After.Routes {
+		if otherTable(r.Table) && mine(&r) && r.Dst.Bits() > 0 && !reaches(out, r.Dst) {
+			out = append(out, r)
+		}
+	}
+	switch carrier := d.carrier(ipv6); {
+	case carrier.NIC == nic.Name:
+		return append(out, carrier.Routes...)
+	case len(own) > 0:
+		return append(out, own...)
+	}
+	if elsewhere := d.elsewhereDefaults(nic, ipv6); len(elsewhere) > 0 {
+		return append(out, elsewhere...)
+	}
+	if gateway := d.gateway(nic, ipv6); gateway.IsValid() {
+		out = append(out, d.defaultVia(nic, gateway, ipv6))
+	}
+	return out
+}
+
+func reaches(routes []Route, dst netip.Prefix) bool {
+	return slices.ContainsFunc(routes, func(r Route) bool { return r.Dst == dst })
+}
+
+// gateway returns what the network's result says is the NIC's gateway.
+func (d *decision) gateway(nic *NIC, ipv6 bool) netip.Addr {
+	result := d.Networks[nic.Attachment].Result
+	for _, ip := range result.IPs {
+		if ip.Interface == nil || result.Interfaces[*ip.Interface].Name != nic.Name {
+			continue
+		}
+		if gateway := addrOf(ip.Gateway); gateway.IsValid() && gateway.Is6() == ipv6 && !slices.Contains(nic.Addresses, gateway) {
+			return gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// keepMain puts back into main what a plugin moved from there into a table of
+// its own (sbr does): main keeps every route but defaults, and the plugins'
+// own CHECK looks for them there.
+func (d *decision) keepMain(nic *NIC) {
+	if nic.Attachment == 0 {
+		return
+	}
+	have := d.After.main(func(r *Route) bool { return r.by(nic.Name) })
+	var wanted []netip.Prefix
+	for _, a := range d.After.Addresses {
+		if a.Dev == nic.Name && !a.Prefix.IsSingleIP() {
+			wanted = append(wanted, a.Prefix.Masked())
+		}
+	}
+	for _, r := range d.Networks[nic.Attachment].Result.Routes {
+		if r.Table == nil || *r.Table == unix.RT_TABLE_MAIN {
+			wanted = append(wanted, prefixOf(&r.Dst).Masked())
+		}
+	}
+	for _, dst := range wanted {
+		for _, r := range d.After.Routes {
+			if dst.Bits() > 0 && r.Dst == dst && r.by(nic.Name) && otherTable(r.Table) && !r.Encap && !reaches(have, dst) {
+				back := r.in(unix.RT_TABLE_MAIN)
+				d.Added, have = append(d.Added, back), append(have, back)
+			}
+		}
+	}
+}

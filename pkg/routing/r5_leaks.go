@@ -1,0 +1,95 @@
+package routing
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// closeLeaks is R5: what happens below IP stays on its NIC too. A NIC answers
+// ARP for its own addresses only, a strict rp_filter becomes loose, and
+// routers that advertise themselves on a secondary are not believed. What a
+// network's own definition sets stays.
+func (d *decision) closeLeaks() error {
+	if !d.secondaries() {
+		return nil
+	}
+	for i := range d.NICs {
+		nic := &d.NICs[i]
+		d.raise(nic, "arp_ignore", "1")
+		d.raise(nic, "arp_announce", "2")
+		if d.value("ipv4/conf/"+nic.Name+"/rp_filter") == "1" || d.value("ipv4/conf/all/rp_filter") == "1" {
+			d.raise(nic, "rp_filter", "2")
+		}
+		if nic.Attachment > 0 {
+			d.ignoreRouters(nic)
+		}
+	}
+	return nil
+}
+
+func (d *decision) value(key string) string { return d.Input.Sysctls[key] }
+
+// raise sets an IPv4 setting of a NIC to at least a value. The kernel goes by
+// the higher one of the NIC's and of conf/all.
+func (d *decision) raise(nic *NIC, name, want string) {
+	key := "ipv4/conf/" + nic.Name + "/" + name
+	if d.value(key) < want && d.value("ipv4/conf/all/"+name) < want {
+		d.set(nic, key, want)
+	}
+}
+
+// set plans a setting, unless the kernel lacks it or the definition names it.
+func (d *decision) set(nic *NIC, key, want string) {
+	have, known := d.Input.Sysctls[key]
+	if !known || d.Networks[nic.Attachment].Sets(nic.Name, key) {
+		return
+	}
+	d.Plan.Sysctls = append(d.Plan.Sysctls, Sysctl{Key: key, Want: want, Had: have})
+}
+
+// ignoreRouters keeps router advertisements from changing anything. They were
+// off when the NIC came up: if they are on, its definition wants SLAAC, which
+// is addresses, and a default route only for who carries it.
+func (d *decision) ignoreRouters(nic *NIC) {
+	conf := "ipv6/conf/" + nic.Name + "/"
+	if wants := d.value(conf + "accept_ra"); wants != "" && wants != "0" {
+		d.warn("%s: its definition turns accept_ra of %s on: addresses that routers give it later have no rule of their own, and their replies follow the main table", d.Networks[nic.Attachment], nic.Name)
+		if d.carrier(true).NIC != nic.Name {
+			d.set(nic, conf+"accept_ra_defrtr", "0")
+		}
+		return
+	}
+	d.set(nic, conf+"accept_ra", "0")
+	d.set(nic, conf+"autoconf", "0")
+	gone := keysOf(d.Removed)
+	learnt := func(r *Route) bool {
+		return r.Protocol == unix.RTPROT_RA && r.Dev == nic.Name && !gone[r.key()]
+	}
+	d.Removed = append(d.Removed, d.After.main(learnt)...)
+}
+
+// sysctlKeys names the settings that R5 looks at.
+func sysctlKeys(s *State) []string {
+	var keys []string
+	for _, name := range append([]string{"all"}, linkNames(s)...) {
+		for _, setting := range []string{"arp_ignore", "arp_announce", "rp_filter"} {
+			keys = append(keys, "ipv4/conf/"+name+"/"+setting)
+		}
+		if name != "all" {
+			for _, setting := range []string{"accept_ra", "autoconf", "accept_ra_defrtr"} {
+				keys = append(keys, "ipv6/conf/"+name+"/"+setting)
+			}
+		}
+	}
+	return keys
+}
+
+func linkNames(s *State) []string {
+	var names []string
+	for _, link := range s.Links {
+		names = append(names, link.Name)
+	}
+	slices.Sort(names)
+	return names
+}

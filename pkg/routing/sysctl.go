@@ -1,0 +1,76 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
+)
+
+const procSysNet = "/proc/sys/net"
+
+// readSysctls returns settings of the namespace. A key that the kernel lacks
+// (IPv6 is off) is left out.
+func (p *Pod) readSysctls(keys []string) (map[string]string, error) {
+	values := map[string]string{}
+	err := podns.Within(p.path, func() error {
+		for _, key := range keys {
+			raw, err := os.ReadFile(filepath.Join(procSysNet, key))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("read sysctl: %w", err)
+			}
+			values[key] = strings.TrimSpace(string(raw))
+		}
+		return nil
+	})
+	return values, err
+}
+
+// writeSysctls sets each setting to what `value` says of it.
+func (p *Pod) writeSysctls(settings []Sysctl, value func(Sysctl) string) error {
+	if len(settings) == 0 {
+		return nil
+	}
+	return podns.Within(p.path, func() error {
+		for _, s := range settings {
+			if err := os.WriteFile(filepath.Join(procSysNet, s.Key), []byte(value(s)), 0o644); err != nil {
+				return fmt.Errorf("write sysctl: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+func wanted(s Sysctl) string { return s.Want }
+func former(s Sysctl) string { return s.Had }
+
+// restoreSysctls gives settings their former value, where nobody has changed
+// them since. One whose interface is gone is gone with it.
+func (p *Pod) restoreSysctls(settings []Sysctl) error {
+	now, err := p.readSysctls(keysIn(settings))
+	if err != nil {
+		return err
+	}
+	var ours []Sysctl
+	for _, s := range settings {
+		if now[s.Key] == s.Want && s.Had != "" {
+			ours = append(ours, s)
+		}
+	}
+	return p.writeSysctls(ours, former)
+}
+
+func keysIn(settings []Sysctl) []string {
+	var keys []string
+	for _, s := range settings {
+		keys = append(keys, s.Key)
+	}
+	return keys
+}
