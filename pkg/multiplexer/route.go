@@ -103,10 +103,14 @@ func (r routed) prevResult(i int, record *journal.Record) (json.RawMessage, erro
 		return raw, nil
 	}
 	result, err := delegate.Decode(raw)
-	if err != nil || !r.plan.Changes(r.index(i), result) {
-		return raw, err
+	if err != nil {
+		return nil, err
 	}
-	old, err := r.result(i, result).GetAsVersion(record.CNIVersion)
+	left := r.plan.ForCheck(r.index(i), result)
+	if left == result {
+		return raw, nil
+	}
+	old, err := left.GetAsVersion(record.CNIVersion)
 	if err != nil {
 		return nil, fmt.Errorf("result of %s: %w", &record.Attachment, err)
 	}

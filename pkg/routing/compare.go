@@ -61,7 +61,9 @@ func (p *Plan) Without(i int) *Plan {
 	nicOf := func(table int) bool {
 		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && n.Table == table })
 	}
-	byIt := func(r Route) bool { return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && r.by(n.Name) }) }
+	byIt := func(r Route) bool {
+		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && r.by(n.Name) })
+	}
 	out.Rules = slices.DeleteFunc(slices.Clone(p.Rules), func(r Rule) bool { return nicOf(r.Table) })
 	out.Routes = slices.DeleteFunc(slices.Clone(p.Routes), func(r Route) bool { return nicOf(r.Table) })
 	out.Added = slices.DeleteFunc(slices.Clone(p.Added), byIt)

@@ -149,12 +149,13 @@ func (d *decision) foreign(like func(*Route) bool) []Route {
 // elsewhereDefaults are the default routes that a network has without main:
 // in a table of its plugins (sbr moves them there), or in its result.
 func (d *decision) elsewhereDefaults(nic *NIC, ipv6 bool) []Route {
-	var out []Route
+	var moved []Route
 	for _, r := range d.After.Routes {
-		if r.by(nic.Name) && unicast(&r) && otherTable(r.Table) && r.Dst == everything(ipv6) {
-			out = append(out, r.in(unix.RT_TABLE_MAIN))
+		if r.by(nic.Name) && unicast(&r) && otherTable(r.Table) {
+			moved = append(moved, r.in(unix.RT_TABLE_MAIN))
 		}
 	}
+	out := defaultLike(moved, ipv6)
 	if len(out) > 0 || d.of(nic.Attachment) != nic {
 		return out
 	}

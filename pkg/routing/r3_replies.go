@@ -65,11 +65,12 @@ func (d *decision) clusterRoutes(ipv6 bool) []Route {
 // into tables of their own, and one way to everything else, if there is one.
 func (d *decision) secondaryRoutes(nic *NIC, ipv6 bool) []Route {
 	mine := func(r *Route) bool { return unicast(r) && isIPv6(r.Dst) == ipv6 && r.by(nic.Name) }
-	own := d.ownDefaults(nic, ipv6)
-	skip := keysOf(own)
+	own, elsewhere := d.ownDefaults(nic, ipv6), d.elsewhereDefaults(nic, ipv6)
+	skip := keysOf(append(own, elsewhere...))
 	out := d.After.main(func(r *Route) bool { return mine(r) && r.Dst.Bits() > 0 && !skip[r.key()] })
 	for _, r := range d.After.Routes {
-		if otherTable(r.Table) && mine(&r) && r.Dst.Bits() > 0 && !reaches(out, r.Dst) {
+		moved := r.in(unix.RT_TABLE_MAIN)
+		if otherTable(r.Table) && mine(&r) && r.Dst.Bits() > 0 && !skip[moved.key()] && !reaches(out, r.Dst) {
 			out = append(out, r)
 		}
 	}
@@ -78,8 +79,7 @@ func (d *decision) secondaryRoutes(nic *NIC, ipv6 bool) []Route {
 		return append(out, carrier.Routes...)
 	case len(own) > 0:
 		return append(out, own...)
-	}
-	if elsewhere := d.elsewhereDefaults(nic, ipv6); len(elsewhere) > 0 {
+	case len(elsewhere) > 0:
 		return append(out, elsewhere...)
 	}
 	if gateway := d.gateway(nic, ipv6); gateway.IsValid() {
@@ -125,10 +125,11 @@ func (d *decision) keepMain(nic *NIC) {
 			wanted = append(wanted, prefixOf(&r.Dst).Masked())
 		}
 	}
+	defaults := keysOf(append(d.elsewhereDefaults(nic, false), d.elsewhereDefaults(nic, true)...))
 	for _, dst := range wanted {
 		for _, r := range d.After.Routes {
-			if dst.Bits() > 0 && r.Dst == dst && r.by(nic.Name) && otherTable(r.Table) && !r.Encap && !reaches(have, dst) {
-				back := r.in(unix.RT_TABLE_MAIN)
+			back := r.in(unix.RT_TABLE_MAIN)
+			if r.Dst == dst && r.by(nic.Name) && otherTable(r.Table) && !r.Encap && !defaults[back.key()] && !reaches(have, dst) {
 				d.Added, have = append(d.Added, back), append(have, back)
 			}
 		}

@@ -29,21 +29,25 @@ func (p *Plan) Left(i int, in *current.Result) *current.Result {
 	return &out
 }
 
-// Changes reports whether Left differs from what the network returned.
-func (p *Plan) Changes(i int, in *current.Result) bool {
-	return slices.ContainsFunc(families(), func(ipv6 bool) bool {
-		return len(p.dropped(i, in, ipv6)) > 0 || p.carrier(ipv6).Asked && p.carrier(ipv6).Attachment == i
-	})
+// ForCheck is Left without routes of other tables: the reference plugins look
+// for every route in main. It is `in` itself when nothing differs.
+func (p *Plan) ForCheck(i int, in *current.Result) *current.Result {
+	out := p.Left(i, in)
+	out.Routes = slices.DeleteFunc(out.Routes, func(r *types.Route) bool { return !inMain(r) })
+	if slices.Equal(out.Routes, in.Routes) {
+		return in
+	}
+	return out
 }
 
 // Shown is Left for the merged result: where a selection moved a family's
 // default route, only who carries it has a gateway (NPWG 4.1.2.1.9). `in` is
 // as Part.Indexed returns it.
 func (p *Plan) Shown(i int, in *current.Result) *current.Result {
-	if !p.Changes(i, in) && !p.Carriers[0].Asked && !p.Carriers[1].Asked {
+	out := p.Left(i, in)
+	if slices.Equal(out.Routes, in.Routes) && !p.Carriers[0].Asked && !p.Carriers[1].Asked {
 		return in
 	}
-	out := p.Left(i, in)
 	out.IPs = nil
 	for _, ip := range in.IPs {
 		ip = ip.Copy()
