@@ -1,0 +1,109 @@
+package routing
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Share is what one NIC of a pod carries.
+type Share struct {
+	NIC
+	// Destinations of sockets that bind nothing, by the kernel's routes now.
+	Destinations []string
+}
+
+// ShareHeader names the columns of Share.TableRow.
+func ShareHeader() []string { return []string{"NIC", "TABLE", "CARRIES", "REPLIES OF"} }
+
+// TableRow shows the share as one row.
+func (s *Share) TableRow() []string {
+	return []string{s.Name, strconv.Itoa(s.Table), orDash(s.Destinations), orDash(s.Addresses)}
+}
+
+func orDash[T any](list []T) string {
+	if len(list) == 0 {
+		return "-"
+	}
+	var out []string
+	for _, item := range list {
+		switch item := any(item).(type) {
+		case string:
+			out = append(out, item)
+		case netip.Addr:
+			out = append(out, item.String())
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// Carried says who carries what, in the order of the NICs: the cluster's
+// ranges, the routes of main, and everything else.
+func (p *Pod) Carried(plan *Plan) ([]Share, error) {
+	have, err := p.State()
+	if err != nil {
+		return nil, err
+	}
+	return carried(plan, have), nil
+}
+
+func carried(plan *Plan, have *State) []Share {
+	var ranges []netip.Prefix
+	for _, r := range have.Rules {
+		if r.ours() && r.To.IsValid() {
+			ranges = append(ranges, r.To)
+		}
+	}
+	ranges = outermost(ranges)
+	both := len(plan.Carriers[0].Routes) > 0 && len(plan.Carriers[1].Routes) > 0
+	var out []Share
+	for _, nic := range plan.NICs {
+		share := Share{NIC: nic}
+		if nic.Name == plan.eth0() {
+			for _, r := range ranges {
+				share.Destinations = append(share.Destinations, hostOrPrefix(r))
+			}
+		}
+		share.Destinations = append(share.Destinations, subnetsBy(nic.Name, have, ranges)...)
+		share.Destinations = append(share.Destinations, everythingElse(nic.Name, have, both)...)
+		out = append(out, share)
+	}
+	return out
+}
+
+// subnetsBy are the destinations of main's routes by a NIC, less defaults and
+// what the cluster's ranges overrule.
+func subnetsBy(nic string, have *State, ranges []netip.Prefix) []string {
+	defaults := map[routeKey]bool{}
+	for _, ipv6 := range families() {
+		for k := range keysOf(defaultLike(have.main(unicast), ipv6)) {
+			defaults[k] = true
+		}
+	}
+	var out []string
+	for _, r := range have.main(func(r *Route) bool { return unicast(r) && r.by(nic) && !defaults[r.key()] && isGlobal(r.Dst.Addr()) }) {
+		overruled := slices.ContainsFunc(ranges, func(o netip.Prefix) bool { return o == r.Dst || inside(r.Dst, o) })
+		if to := hostOrPrefix(r.Dst); !overruled && !slices.Contains(out, to) {
+			out = append(out, to)
+		}
+	}
+	return out
+}
+
+// everythingElse names the families whose default route a NIC has.
+func everythingElse(nic string, have *State, both bool) []string {
+	var out []string
+	for _, ipv6 := range families() {
+		if slices.ContainsFunc(defaultLike(have.main(unicast), ipv6), func(r Route) bool { return r.by(nic) }) {
+			out = append(out, familyName(ipv6))
+		}
+	}
+	switch {
+	case len(out) == 2 || len(out) == 1 && !both:
+		return []string{"everything else"}
+	case len(out) == 1:
+		return []string{"everything else of " + out[0]}
+	}
+	return nil
+}
