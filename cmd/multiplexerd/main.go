@@ -118,11 +118,10 @@ func listAttachments(out io.Writer, store *journal.Store, container string) erro
 	if err = table(out, [][]string{journal.TableHeader(), contents.TableRow()}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out)
-	if err != nil {
+	if _, err = fmt.Fprintln(out); err != nil {
 		return err
 	}
-	return table(out, rows)
+	return errors.Join(table(out, rows), listRouting(out, contents))
 }
 
 func table(out io.Writer, rows [][]string) error {

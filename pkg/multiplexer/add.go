@@ -132,8 +132,7 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 	if len(secondaries) == 0 {
 		return cluster.Result, nil
 	}
-	first, err := c.record(entry, secondaries...)
-	if err != nil {
+	if _, err = c.record(entry, secondaries...); err != nil {
 		return nil, err
 	}
 	if err = entry.Sync(); err != nil {
@@ -143,13 +142,31 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 	if err != nil {
 		return nil, err
 	}
-	if guard != nil {
-		defer guard.Close()
+	defer guard.Close()
+	parts, err := c.attachOthers(ctx, entry, cluster, inUse)
+	if err != nil {
+		return nil, err
 	}
+	if err = c.route(guard, entry, parts); err != nil {
+		return nil, err
+	}
+	if c.config.Result == network.ResultCluster || oldResult(c.config.CNIVersion) {
+		return parts[0].Result, nil
+	}
+	opts := network.MergeOptions{Netns: c.args.Netns, IfName: c.args.IfName, Runtime: c.config.Runtime}
+	return network.Merge(parts[0].Result, parts[1:], opts), nil
+}
+
+// attachOthers attaches, in order, what the journal plans and nobody has
+// attempted. It returns their parts behind the cluster network's.
+func (c *call) attachOthers(ctx context.Context, entry *journal.Entry, cluster network.Part, inUse []string) ([]network.Part, error) {
 	parts := []network.Part{cluster}
-	for i := first; i < len(entry.Records); i++ {
-		var part network.Part
-		if part, err = c.attach(ctx, entry, i); err != nil {
+	for i := range entry.Records {
+		if entry.Records[i].Step != journal.Planned {
+			continue
+		}
+		part, err := c.attach(ctx, entry, i)
+		if err != nil {
 			return nil, err
 		}
 		if err = newNames(entry, i, part, inUse); err != nil {
@@ -158,16 +175,7 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 		inUse = append(inUse, network.PodInterfaces(part)...)
 		parts = append(parts, part)
 	}
-	if guard != nil {
-		if err = c.route(guard, entry, parts); err != nil {
-			return nil, err
-		}
-	}
-	if c.config.Result == network.ResultCluster || oldResult(c.config.CNIVersion) {
-		return parts[0].Result, nil
-	}
-	opts := network.MergeOptions{Netns: c.args.Netns, IfName: c.args.IfName, Runtime: c.config.Runtime}
-	return network.Merge(parts[0].Result, parts[1:], opts), nil
+	return parts, nil
 }
 
 // clusterPart attaches the cluster network, or takes over what a plugin

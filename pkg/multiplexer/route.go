@@ -30,6 +30,9 @@ func (c *call) watch(entry *journal.Entry) (*routing.Guard, error) {
 // route lets every NIC carry what it should, and shows in the results what
 // that left of their routes. parts begin with the cluster network's.
 func (c *call) route(guard *routing.Guard, entry *journal.Entry, parts []network.Part) error {
+	if guard == nil {
+		return nil
+	}
 	networks := make([]routing.Network, len(parts))
 	for i, part := range parts {
 		networks[i] = routing.Network{Attachment: c.attachment(entry, i), Result: part.Indexed(c.args.Netns)}

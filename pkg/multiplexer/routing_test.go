@@ -110,8 +110,8 @@ func (f *fixture) hostLinks() {
 		attrs.Name = name
 		f.must(h.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: name + "-far"}))
 		for _, end := range []string{name, name + "-far"} {
-			link, err := h.LinkByName(end)
-			f.must(err)
+			link, lookup := h.LinkByName(end)
+			f.must(lookup)
 			f.must(h.LinkSetUp(link))
 		}
 	}

@@ -53,8 +53,12 @@ func (g *Guard) begin() error {
 	return g.pod.writeSysctls(g.quiet, wanted)
 }
 
-// Close ends the watch.
-func (g *Guard) Close() { g.pod.Close() }
+// Close ends the watch. Without a Guard there is none.
+func (g *Guard) Close() {
+	if g != nil {
+		g.pod.Close()
+	}
+}
 
 // Finish decides who carries what, sets it, and reads it back. `in` lacks the
 // states and the sysctls. Errors are of kind Invalid where the pod or the
@@ -74,9 +78,9 @@ func (g *Guard) Finish(in Input) (*Plan, error) {
 	// An address that comes meanwhile gets its rule too.
 	now := in.After
 	for try := 1; ; try++ {
-		plan, have, err := g.set(in, now)
-		if err != nil {
-			return nil, fmt.Errorf("routing: %w", err)
+		plan, have, setErr := g.set(in, now)
+		if setErr != nil {
+			return nil, fmt.Errorf("routing: %w", setErr)
 		}
 		late := plan.unruled(have)
 		if len(late) == 0 || try == 3 {

@@ -114,24 +114,31 @@ func (d *decision) keepMain(nic *NIC) {
 		return
 	}
 	have := d.After.main(func(r *Route) bool { return r.by(nic.Name) })
-	var wanted []netip.Prefix
-	for _, a := range d.After.Addresses {
-		if a.Dev == nic.Name && !a.Prefix.IsSingleIP() {
-			wanted = append(wanted, a.Prefix.Masked())
-		}
-	}
-	for _, r := range d.Networks[nic.Attachment].Result.Routes {
-		if r.Table == nil || *r.Table == unix.RT_TABLE_MAIN {
-			wanted = append(wanted, prefixOf(&r.Dst).Masked())
-		}
-	}
 	defaults := keysOf(append(d.elsewhereDefaults(nic, false), d.elsewhereDefaults(nic, true)...))
-	for _, dst := range wanted {
+	for _, dst := range d.belongsInMain(nic) {
 		for _, r := range d.After.Routes {
 			back := r.in(unix.RT_TABLE_MAIN)
-			if r.Dst == dst && r.by(nic.Name) && otherTable(r.Table) && !r.Encap && !defaults[back.key()] && !reaches(have, dst) {
+			moved := r.Dst == dst && r.by(nic.Name) && otherTable(r.Table) && !r.Encap
+			if moved && !defaults[back.key()] && !reaches(have, dst) {
 				d.Added, have = append(d.Added, back), append(have, back)
 			}
 		}
 	}
+}
+
+// belongsInMain are the NIC's subnets and the destinations that its network's
+// result names without a table.
+func (d *decision) belongsInMain(nic *NIC) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range d.After.Addresses {
+		if a.Dev == nic.Name && !a.Prefix.IsSingleIP() {
+			out = append(out, a.Prefix.Masked())
+		}
+	}
+	for _, r := range d.Networks[nic.Attachment].Result.Routes {
+		if inMain(r) {
+			out = append(out, prefixOf(&r.Dst).Masked())
+		}
+	}
+	return out
 }
