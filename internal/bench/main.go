@@ -39,6 +39,7 @@ func figures() []figure {
 		{"networks-0", 10 * time.Second, measureNetworks(0)},
 		{"networks-2", 15 * time.Second, measureNetworks(2)},
 		{"networks-8", 25 * time.Second, measureNetworks(8)},
+		{"routing", 25 * time.Second, measureRouting},
 		{"pods", 25 * time.Second, measurePods},
 		{"memory", 0, measureMemory},
 	}

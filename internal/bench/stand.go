@@ -31,7 +31,8 @@ type stand struct {
 	filesystem   string
 	node         *nettest.Node
 	networks     []*libcni.NetworkConfigList // the cluster network, then the secondaries
-	ours         *libcni.NetworkConfigList
+	ours         *libcni.NetworkConfigList   // in routing mode plain
+	guarded      *libcni.NetworkConfigList   // in routing mode guard
 	pods         []*pod
 }
 
@@ -60,7 +61,10 @@ func newStand(parent, bin, plugins string) (_ *stand, err error) {
 	if err = s.define(); err != nil {
 		return nil, err
 	}
-	s.ours, err = libcni.ConfListFromBytes(s.configuration())
+	if s.ours, err = libcni.ConfListFromBytes(s.configuration("plain")); err != nil {
+		return nil, err
+	}
+	s.guarded, err = libcni.ConfListFromBytes(s.configuration("guard"))
 	return s, err
 }
 
@@ -115,11 +119,11 @@ func (s *stand) define() error {
 }
 
 // configuration is multiplexer's own, as its installer would write it.
-func (s *stand) configuration() []byte {
+func (s *stand) configuration(routing string) []byte {
 	return fmt.Appendf(nil, `{"cniVersion":%q,"name":"multiplexer","plugins":[{"type":%q,"clusterNetwork":%q,"confDir":%q,
-"stateDir":%q,"agentSocket":"","capabilities":{%q:true}}]}`,
+"stateDir":%q,"agentSocket":"","routing":{"mode":%q},"capabilities":{%q:true}}]}`,
 		cniVersion, filepath.Base(s.bin), filepath.Join(s.dir, "cluster.conflist"), filepath.Join(s.dir, "net.d"),
-		filepath.Join(s.dir, "state"), annotations)
+		filepath.Join(s.dir, "state"), routing, annotations)
 }
 
 // caller attaches a pod to a number of secondary networks and detaches it:
@@ -140,6 +144,13 @@ func (s *stand) oursFor(secondaries int, exec invoke.Exec) caller {
 	}
 	asked := map[string]any{annotations: map[string]string{networksOfAPod: strings.Join(names, ",")}}
 	return caller{s, s.cni("ours", exec), []*libcni.NetworkConfigList{s.ours}, asked, secondaries + 1}
+}
+
+// guardedFor is oursFor with the routing rules.
+func (s *stand) guardedFor(secondaries int) caller {
+	c := s.oursFor(secondaries, nil)
+	c.lists = []*libcni.NetworkConfigList{s.guarded}
+	return c
 }
 
 // floorFor returns the caller without multiplexer. exec may be nil.

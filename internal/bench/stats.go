@@ -61,6 +61,15 @@ func (s *samples) value(k int) (ours, floor, ratio spread) {
 	return spreadOf(a), spreadOf(b), spreadOf(r)
 }
 
+// difference returns by how much our k-th value is more, in each pair.
+func (s *samples) difference(k int) spread {
+	var d []float64
+	for n := range s.ours {
+		d = append(d, s.ours[n][k]-s.floor[n][k])
+	}
+	return spreadOf(d)
+}
+
 // spread is a distribution in a few numbers.
 type spread struct {
 	n                       int

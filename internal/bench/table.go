@@ -15,6 +15,7 @@ type row struct {
 	unit        string // of ours and floor
 	ours, floor spread
 	ratio       spread
+	difference  *spread // what the target is about, if there is one
 	target      target
 	absolute    bool // the target is about ours, not about the ratio
 	notes       []string
@@ -31,8 +32,11 @@ func atLeast(v float64) target { return target{">=", v} }
 
 func (r row) verdict() string {
 	got := r.ratio.median
-	if r.absolute {
+	switch {
+	case r.absolute:
 		got = r.ours.median
+	case r.difference != nil:
+		got = r.difference.median
 	}
 	switch {
 	case r.target.sign == "":
@@ -62,7 +66,8 @@ func printTable(out io.Writer, s *stand, rows []row) error {
 	}
 	fmt.Fprintf(out, "\nOurs and floor are medians; the ratio is the median of the pairs' ratios, of two calls made in turn.\n")
 	fmt.Fprintf(out, "State is in %s (%s). ", s.dir, s.filesystem)
-	fmt.Fprintln(out, "The floor is libcni calling the same networks without multiplexer.")
+	fmt.Fprintln(out, "The floor is libcni calling the same networks without multiplexer; both leave their routes alone")
+	fmt.Fprintln(out, "(routing.mode plain). For guard, the floor is multiplexer in plain mode.")
 	for _, n := range notes {
 		fmt.Fprintln(out, n)
 	}
@@ -91,6 +96,9 @@ func (s spread) inUnit(unit string) string {
 }
 
 func (r row) showRatio() string {
+	if d := r.difference; d != nil {
+		return fmt.Sprintf("%+.2f %s (%+.2f-%+.2f)", d.median, r.unit, d.lower, d.upper)
+	}
 	if r.ratio.n == 0 {
 		return "-"
 	}
@@ -101,7 +109,7 @@ func (r row) showTarget() string {
 	switch {
 	case r.target.sign == "":
 		return "-"
-	case r.absolute:
+	case r.absolute, r.difference != nil:
 		return fmt.Sprintf("%s %g %s", r.target.sign, r.target.value, r.unit)
 	}
 	return fmt.Sprintf("%s %g", r.target.sign, r.target.value)
