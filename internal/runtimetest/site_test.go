@@ -41,7 +41,7 @@ func newSite(t *testing.T) *site {
 	}
 	s.install(nettest.Binary(t))
 	plugins := nettest.Plugins(t)
-	for _, name := range []string{"bridge", "host-local", "loopback", "tuning", "portmap"} {
+	for _, name := range []string{"bridge", "host-local", "loopback", "tuning", "portmap", "static", "ptp", "sbr"} {
 		s.install(filepath.Join(plugins, name))
 	}
 	if err := nettest.InstallRecorder(s.path("bin"), "recorder"); err != nil {
