@@ -254,3 +254,40 @@ func TestRoutingOfStrangeNetworks(t *testing.T) {
 		})
 	}
 }
+
+// Where IPv6 is off, ranges of it change nothing; where only a secondary has
+// it, they are unreachable rather than the secondary's.
+func TestRoutingWhereIPv6IsOff(t *testing.T) {
+	for name, test := range map[string]struct {
+		addresses []string
+		off       string
+		lookup    string // of an address in the cluster's IPv6 range
+	}{
+		"everywhere":             {[]string{"10.50.0.9/24 via 10.50.0.1"}, "all default lo eth0", ""},
+		"in the cluster network": {[]string{"10.50.0.9/24 via 10.50.0.1", "fd50::9/64 via fd50::1"}, "eth0", "unreachable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.config = obj{"clusterCIDRs": known()}
+			off := obj{}
+			for link := range strings.FieldsSeq(test.off) {
+				off["net.ipv6.conf."+link+".disable_ipv6"] = "1"
+			}
+			f.write("net.d/10-cluster.conflist", conflist("cluster", obj{"type": "bridge", "bridge": "cni0", "ipam": static([]string{"10.244.7.3/24 via 10.244.7.1"}, to("0.0.0.0/0"))},
+				obj{"type": "tuning", "sysctl": off}))
+			f.write("conf/a.conflist", conflist("a", obj{"type": "bridge", "bridge": "br-a", "ipam": static(test.addresses, to("0.0.0.0/0"), to("::/0"))}))
+			if len(test.addresses) == 1 {
+				f.write("conf/a.conflist", conflist("a", obj{"type": "bridge", "bridge": "br-a", "ipam": static(test.addresses, to("0.0.0.0/0"))}))
+			}
+			f.networks("a").ok("ADD", "c1")
+			f.ok("CHECK", "c1")
+			f.want(f.defaults()[0], "default via 10.244.7.1 dev eth0")
+			if test.lookup != "" {
+				out, _ := f.node.Output("ip", "-n", f.pod.Name(), "-6", "route", "get", "fd00:244::77")
+				f.want(strings.Contains(string(out), "dev net1"), false)
+				f.want(strings.Contains(f.ip("-6", "route", "get", "2001:db8::1"), "dev net1"), true)
+			}
+			f.ok("DEL", "c1")
+		})
+	}
+}

@@ -44,7 +44,7 @@ func (d *decision) ensureTable(nic *NIC, ipv6 bool) {
 	if nic.Name == d.eth0() {
 		routes = d.clusterRoutes(ipv6)
 	}
-	if linkLocal := netip.MustParsePrefix("fe80::/64"); ipv6 && !slices.ContainsFunc(routes, func(r Route) bool { return r.Dst == linkLocal && r.Dev == nic.Name }) {
+	if linkLocal := netip.MustParsePrefix("fe80::/64"); ipv6 && nic.has(true) && !slices.ContainsFunc(routes, func(r Route) bool { return r.Dst == linkLocal && r.Dev == nic.Name }) {
 		routes = append(routes, Route{Dst: linkLocal, Dev: nic.Name, Metric: plainMetric(linkLocal)})
 	}
 	seen := map[routeKey]bool{}

@@ -18,11 +18,19 @@ func (d *decision) keepRanges() error {
 		return nil
 	}
 	d.Plan.Ranges = outermost(slices.Concat(d.Input.Ranges, d.clusterSubnets(), nodeLocalDNS(eth0)))
+	// Without an address of its family nothing is sent to a range, and IPv6 may
+	// be off.
+	d.Plan.Ranges = slices.DeleteFunc(d.Plan.Ranges, func(r netip.Prefix) bool { return !d.uses(isIPv6(r)) })
 	for _, r := range d.Plan.Ranges {
 		d.ensureTable(eth0, isIPv6(r))
 		d.Rules = append(d.Rules, Rule{Priority: rangesPref, IPv6: isIPv6(r), To: r, Table: eth0.Table})
 	}
 	return nil
+}
+
+// uses reports whether a NIC has an address of the family.
+func (p *Plan) uses(ipv6 bool) bool {
+	return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.has(ipv6) })
 }
 
 // nodeLocalDNS is the address that NodeLocal DNSCache takes on every node.
