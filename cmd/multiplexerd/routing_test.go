@@ -40,7 +40,7 @@ func TestJournalShowsRouting(t *testing.T) {
 		t.Error(err)
 	}
 	for _, want := range []string{
-		"eth0 30000 10.244.0.0/16, 169.254.20.10 10.244.7.3",
+		"eth0 30000 10.244.0.0/16, node-local DNS 10.244.7.3",
 		"net1 30001 10.50.0.0/24, 10.50.0.1, everything else 10.50.0.2",
 		"warning: network \"a\" (net1) moves the IPv4 default route to net1",
 	} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -119,22 +120,28 @@ func requireLines(t *testing.T, out string) {
 	text := strings.Join(strings.Fields(out), " ") // columns move
 	for _, want := range []string{
 		`{ "name": "telemetry", "interface": "metrics0", "mac": "02:00:00:00:60:01" }`,
-		`{"address":"10.244.7.3/24","gateway":"10.244.7.1","interface":2}`,
+		`{"mac":"02:00:00:00:60:01","name":"metrics0",`,
+		`{"address":"10.244.7.4/24","gateway":"10.244.7.1","interface":2}`,
+		`"routes": [ {"dst":"0.0.0.0/0","gw":"10.244.7.1"} ]`,
 		"CHECK finds everything in its place",
-		"10.244.7.3/24 1500 10.244.7.0/24, everything else",
-		"192.168.50.3/24 1400 192.168.50.0/24",
-		"metrics0 shop/telemetry 02:00:00:00:60:01 192.168.60.3/24",
-		"WRONG: by eth0, not net1",
-		"The wrong route was noticed",
-		"Nothing is left of the pod, and no journal",
+		"NIC NETWORK ADDRESS MTU CARRIES REPLIES OF",
+		"eth0 cluster 10.244.7.4/24 1500 10.96.0.0/12, 10.244.0.0/16, 10.244.7.4 node-local DNS, everything else",
+		"net1 storage 192.168.50.3/24 1400 192.168.50.0/24 192.168.50.3",
+		"metrics0 shop/telemetry 192.168.60.3/24 1500 192.168.60.0/24 192.168.60.3",
+		"Not kept: the network's own default via 192.168.50.1 dev net1,",
+		`[{ "name": "wan", "default-route": ["198.51.100.1"] }]`,
+		`"routes": [{"dst":"0.0.0.0/0","gw":"198.51.100.1"}]`,
+		"eth0 cluster 10.244.7.5/24 1500 10.96.0.0/12, 10.244.0.0/16, 10.244.7.5 node-local DNS",
+		"net1 wan 198.51.100.3/24 1500 198.51.100.0/24, everything else 198.51.100.3",
+		`rule "30000: from 10.244.7.5 lookup 30000" is missing`,
+		"The rules are back: the proof holds again, and CHECK succeeds",
+		"Nothing is left of the pods, and no journal",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the output lacks %q", want)
 		}
 	}
-	if got := strings.Count(out, " ok\n"); got != 5 {
-		t.Errorf("%d proofs are ok, want 5: four networks, and one after the wrong route was undone", got)
-	}
+	requireVerdicts(t, out)
 	for line := range strings.Lines(out) {
 		if len(line) > 101 {
 			t.Errorf("%d columns are too many: %s", len(line)-1, line)
@@ -143,6 +150,37 @@ func requireLines(t *testing.T, out string) {
 	if t.Failed() {
 		t.Logf("the demo printed:\n%s", out)
 	}
+}
+
+// requireVerdicts compares the proofs: who asked whom, from and to which
+// address, and what came of it.
+func requireVerdicts(t *testing.T, out string) {
+	t.Helper()
+	var got []string
+	for line := range strings.Lines(out) {
+		if proof := regexp.MustCompile(`^  ((?:to|from) .*?)  +([0-9.]+) +([0-9.]+)  .*  (ok|WRONG: .*)\n`).FindStringSubmatch(line); proof != nil {
+			got = append(got, strings.Join(proof[1:], " | "))
+		}
+	}
+	nettest.RequireSame(t, strings.Join([]string{
+		"to cluster | 10.244.7.4 | 10.244.7.254 | ok",
+		"to storage | 192.168.50.3 | 192.168.50.254 | ok",
+		"to shop/telemetry | 192.168.60.3 | 192.168.60.254 | ok",
+		"to outside | 10.244.7.4 | 203.0.113.10 | ok",
+		"from outside to net1 | 203.0.113.10 | 192.168.50.3 | ok",
+
+		"to outside | 198.51.100.3 | 203.0.113.10 | ok",
+		"to a Service | 10.244.7.5 | 10.96.0.10 | ok",
+		"to a pod elsewhere | 10.244.7.5 | 10.244.8.10 | ok",
+		"from outside to net1 | 203.0.113.10 | 198.51.100.3 | ok",
+		"from outside to eth0 | 203.0.113.10 | 10.244.7.5 | ok",
+
+		"to outside | 198.51.100.3 | 203.0.113.10 | ok",
+		"to a Service | 198.51.100.3 | 10.96.0.10 | WRONG: by net1, not eth0",
+		"to a pod elsewhere | 198.51.100.3 | 10.244.8.10 | WRONG: by net1, not eth0",
+		"from outside to net1 | 203.0.113.10 | 198.51.100.3 | ok",
+		"from outside to eth0 | 203.0.113.10 | 10.244.7.5 | WRONG: by net1, not eth0",
+	}, "\n"), strings.Join(got, "\n"))
 }
 
 // The check for leftovers can fail: here DEL of the bridge plugin does nothing.
@@ -163,8 +201,9 @@ func TestDemoNoticesLeftovers(t *testing.T) {
 		t.Error("the demo succeeded")
 	}
 	for _, want := range []string{
-		"left: file /var/lib/cni/networks/cluster/10.244.7.3",
-		"left: pod link net1 ",
+		"left: file /var/lib/cni/networks/cluster/10.244.7.5",
+		"left: checkout link net1 ",
+		"left: crawler link net1 ",
 		"DEL did not remove everything",
 	} {
 		if !bytes.Contains(out, []byte(want)) {
@@ -180,7 +219,7 @@ func TestDemoNoticesLeftovers(t *testing.T) {
 func TestKilledDemoLeavesNothing(t *testing.T) {
 	demo := buildDemo(t)
 	for _, signal := range []os.Signal{unix.SIGKILL, unix.SIGINT} {
-		for _, at := range []string{"multiplexer demo", "1. ", "2. ", "4. ", "5. "} {
+		for _, at := range []string{"multiplexer demo", "1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "7. "} {
 			t.Run(fmt.Sprint(signal, " at ", at), func(t *testing.T) {
 				enterMachine(t, false)
 				before := machine(t)

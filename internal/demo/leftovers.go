@@ -17,10 +17,14 @@ import (
 const stateDir = "/var/lib/cni/multiplexer"
 
 // snapshot writes down all that a CNI plugin could leave on the node or in the
-// pod's namespace.
-func snapshot(node *nettest.Node, pod *nettest.NS) (string, error) {
+// pods' namespaces.
+func snapshot(node *nettest.Node, pods ...*sandbox) (string, error) {
+	namespaces := map[string]string{"node": node.Path()}
+	for _, pod := range pods {
+		namespaces[pod.id] = pod.Path()
+	}
 	return nettest.Snapshot(nettest.SnapshotOptions{
-		Namespaces: map[string]string{"node": node.Path(), "pod": pod.Path()},
+		Namespaces: namespaces,
 		Dirs: []nettest.SnapshotDir{
 			{Path: "/etc/cni", Files: nettest.FileHash},
 			{Path: "/var/lib/cni"},
@@ -32,12 +36,12 @@ func snapshot(node *nettest.Node, pod *nettest.NS) (string, error) {
 // kept is what a node has when all its pods are gone.
 type kept struct {
 	bridges []string // the plugin "bridge" keeps its bridges
-	leases  []string // host-local keeps a lock and the address it gave out last
+	leases  []string // of networks: host-local keeps a lock and the address it gave out last
 	journal []string // of multiplexer: must be empty
 	other   []string // must be empty too
 }
 
-func readKept(node *nettest.Node, peers []string) (kept, error) {
+func readKept(node *nettest.Node, cables []string) (kept, error) {
 	var k kept
 	handle, err := node.Handle()
 	if err != nil {
@@ -53,7 +57,7 @@ func readKept(node *nettest.Node, peers []string) (kept, error) {
 		switch {
 		case isBridge:
 			k.bridges = append(k.bridges, name)
-		case name != "lo" && !slices.Contains(peers, name):
+		case name != "lo" && !slices.Contains(cables, name):
 			k.other = append(k.other, "link "+name)
 		}
 	}
@@ -75,7 +79,7 @@ func (k *kept) sort(path string) {
 	name := filepath.Base(path)
 	switch {
 	case strings.HasPrefix(path, "/var/lib/cni/networks/") && (name == "lock" || strings.HasPrefix(name, "last_reserved_ip.")):
-		k.leases = append(k.leases, path)
+		k.leases = append(k.leases, filepath.Base(filepath.Dir(path)))
 	case strings.HasPrefix(path, stateDir+"/journal/"):
 		k.journal = append(k.journal, path)
 	default:
@@ -98,5 +102,5 @@ func (k *kept) unexpected() []string {
 // String says who keeps what on purpose.
 func (k *kept) String() string {
 	return "bridge      " + strings.Join(k.bridges, ", ") + "\n" +
-		"host-local  " + strings.Join(k.leases, "\n            ")
+		"host-local  its lock and the last address of " + strings.Join(slices.Compact(k.leases), ", ")
 }

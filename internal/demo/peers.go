@@ -26,11 +26,22 @@ func quietNS(prefix string) (*nettest.NS, error) {
 }
 
 func quiet(ns *nettest.NS) error {
+	return setConf(ns, "ipv6", "disable_ipv6", "1")
+}
+
+// forgiving makes a node forward packets also when their sender should have
+// taken another way: the counters must tell, not the silence.
+func forgiving(node *nettest.Node) error {
+	return setConf(node.NS, "ipv4", "rp_filter", "0")
+}
+
+// setConf changes a setting of all links of a namespace, also of those to come.
+func setConf(ns *nettest.NS, family, name, value string) error {
 	return ns.Do(func() error {
 		for _, which := range []string{"all", "default"} {
-			path := "/proc/sys/net/ipv6/conf/" + which + "/disable_ipv6"
-			if err := os.WriteFile(path, []byte("1"), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("switch IPv6 off: %w", err)
+			path := "/proc/sys/net/" + family + "/conf/" + which + "/" + name
+			if err := os.WriteFile(path, []byte(value), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("set %s: %w", path, err)
 			}
 		}
 		return nil
@@ -41,79 +52,78 @@ func quiet(ns *nettest.NS) error {
 // way back to the pod by the network's gateway too, so that packets on a wrong
 // way get their answer: the counters must tell, not the silence.
 type peer struct {
-	nic     string // of the pod, that must carry packets to this peer
-	outside bool   // not on the NIC's own network, but behind its gateway
+	what    string // for tables
+	nic     string // of the pod, on the same network; "" = none, it is behind the gateways
 	address *net.IPNet
 	gateway net.IP
+	ns      *nettest.NS // once plugged
 }
 
-// peerOf chooses the peer on the network of one of the pod's addresses: the
-// subnet's last address, which host-local would give out last.
-func peerOf(result *current.Result, ip *current.IPConfig) (peer, error) {
+// neighbour is the peer on the network of one of the pod's addresses: it has
+// the subnet's last address, which host-local would give out last.
+func neighbour(result *current.Result, ip *current.IPConfig) (*peer, error) {
 	four := ip.Address.IP.To4()
 	if four == nil || ip.Gateway == nil || ip.Interface == nil {
-		return peer{}, fmt.Errorf("address %s: the demo needs IPv4 and a gateway: give the example network \"isGateway\": true", &ip.Address)
+		return nil, fmt.Errorf("address %s: the demo needs IPv4 and a gateway: give the example network \"isGateway\": true", &ip.Address)
 	}
 	last := make(net.IP, len(four))
 	for i, mask := range ip.Address.Mask {
 		last[i] = four[i] | ^mask
 	}
 	last[len(last)-1]--
-	return peer{
-		nic:     result.Interfaces[*ip.Interface].Name,
+	nic := result.Interfaces[*ip.Interface].Name
+	return &peer{
+		what: "neighbour on " + nic, nic: nic,
 		address: &net.IPNet{IP: last, Mask: ip.Address.Mask},
 		gateway: ip.Gateway,
 	}, nil
 }
 
-// worldOutside is a peer that no network of the pod reaches directly, in a
-// range that is reserved for documentation.
-func worldOutside() peer {
+// distant is a peer that no network of a pod reaches directly. The node, to
+// which it is plugged, is its gateway, with the first address of its subnet.
+func distant(what string, address net.IP) *peer {
 	mask := net.CIDRMask(24, 32)
-	return peer{
-		nic: "eth0", outside: true,
-		address: &net.IPNet{IP: net.IPv4(203, 0, 113, 10), Mask: mask},
-		gateway: net.IPv4(203, 0, 113, 1),
-	}
+	gateway := address.Mask(mask)
+	gateway[len(gateway)-1]++
+	return &peer{what: what, address: &net.IPNet{IP: address.To4(), Mask: mask}, gateway: gateway}
 }
 
 // plug connects the peer to the node: to the bridge that has the gateway's
-// address, or, for the world outside, to a NIC of the node that gets it.
-// It returns the peer's namespace, also with an error if it was made.
-func (p *peer) plug(node *nettest.Node, name string) (*nettest.NS, error) {
-	ns, err := quietNS(name + "-")
-	if err != nil {
-		return ns, err
+// address, or, for a distant one, to a NIC of the node that gets it.
+func (p *peer) plug(node *nettest.Node, name string) error {
+	var err error
+	if p.ns, err = quietNS(name + "-"); err != nil {
+		return err
 	}
 	handle, err := node.Handle()
 	if err != nil {
-		return ns, err
+		return err
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	var address *net.IPNet
-	if p.outside {
+	if p.nic == "" {
 		address = &net.IPNet{IP: p.gateway, Mask: p.address.Mask}
 	} else if attrs.MasterIndex, err = linkWith(handle, p.gateway); err != nil {
-		return ns, err
+		return err
 	}
 	if err = handle.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: name + "-far"}); err != nil {
-		return ns, fmt.Errorf("add veth %s: %w", name, err)
+		return fmt.Errorf("add veth %s: %w", name, err)
 	}
 	far, err := handle.LinkByName(name + "-far")
 	if err != nil {
-		return ns, err
+		return err
 	}
-	if err = ns.Do(func() error { return moveHere(handle, far) }); err != nil {
-		return ns, err
+	if err = p.ns.Do(func() error { return moveHere(handle, far) }); err != nil {
+		return err
 	}
 	if err = raise(handle, name, address); err != nil {
-		return ns, err
+		return err
 	}
-	if err = p.configure(ns, name+"-far"); err != nil {
-		return ns, err
+	if err = p.configure(name + "-far"); err != nil {
+		return err
 	}
-	return ns, awaitUp(handle, name)
+	return awaitUp(handle, name)
 }
 
 // moveHere brings a link into the namespace of the calling thread.
@@ -127,8 +137,8 @@ func moveHere(from *netlink.Handle, link netlink.Link) error {
 }
 
 // configure gives the peer's NIC its address and its default route.
-func (p *peer) configure(ns *nettest.NS, link string) error {
-	handle, err := ns.Handle()
+func (p *peer) configure(link string) error {
+	handle, err := p.ns.Handle()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,15 +15,61 @@ import (
 
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// printTable writes rows in aligned columns, indented.
+// printTable writes rows in aligned columns, indented. A cell may have several
+// lines.
 func printTable(out io.Writer, rows ...[]string) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var text bytes.Buffer
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(table, "  "+strings.Join(row, "\t")); err != nil {
+		for _, line := range linesOf(row) {
+			if _, err := fmt.Fprintln(table, "  "+strings.Join(line, "\t")); err != nil {
+				return err
+			}
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line, " \n")); err != nil {
 			return err
 		}
 	}
-	return table.Flush()
+	return nil
+}
+
+// linesOf makes as many rows of a row as its highest cell has lines.
+func linesOf(row []string) [][]string {
+	var lines [][]string
+	for column, cell := range row {
+		for i, part := range strings.Split(cell, "\n") {
+			if i == len(lines) {
+				lines = append(lines, make([]string, len(row)))
+			}
+			lines[i][column] = part
+		}
+	}
+	return lines
+}
+
+// wrap breaks a list behind commas, so that its lines are no wider than need be.
+func wrap(list string, width int) string {
+	var b strings.Builder
+	column := 0
+	for i, item := range strings.Split(list, ", ") {
+		switch {
+		case i == 0:
+		case column+len(", ")+len(item)+len(",") > width:
+			b.WriteString(",\n")
+			column = 0
+		default:
+			b.WriteString(", ")
+			column += len(", ")
+		}
+		b.WriteString(item)
+		column += len(item)
+	}
+	return b.String()
 }
 
 // indent shifts a text to the right.

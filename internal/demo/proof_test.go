@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+	"github.com/multiplexer-cni/multiplexer/pkg/routing"
 )
 
 // testNetwork is a bridge of the node, with a NIC of the pod on one side and a
@@ -16,7 +17,7 @@ import (
 type testNetwork struct{ nic, bridge, gateway, pod string }
 
 // plugNetwork builds the network by hand, without any CNI plugin.
-func plugNetwork(t *testing.T, node *nettest.Node, pod *nettest.NS, n testNetwork) peer {
+func plugNetwork(t *testing.T, node *nettest.Node, pod *nettest.NS, n testNetwork) *peer {
 	t.Helper()
 	handle := must(t)(node.Handle())
 	attrs := netlink.NewLinkAttrs()
@@ -37,14 +38,19 @@ func plugNetwork(t *testing.T, node *nettest.Node, pod *nettest.NS, n testNetwor
 
 	index := 0
 	result := &current.Result{Interfaces: []*current.Interface{{Name: n.nic}}}
-	p, err := peerOf(result, &current.IPConfig{Interface: &index, Address: *cidr(t, n.pod), Gateway: cidr(t, n.gateway).IP})
+	p, err := neighbour(result, &current.IPConfig{Interface: &index, Address: *cidr(t, n.pod), Gateway: cidr(t, n.gateway).IP})
 	check(t, err)
-	far, err := p.plug(node, "to-"+n.nic)
-	if far != nil {
-		t.Cleanup(func() { check(t, far.Close()) })
+	plug(t, node, p, "to-"+n.nic)
+	return p
+}
+
+func plug(t *testing.T, node *nettest.Node, p *peer, name string) {
+	t.Helper()
+	err := p.plug(node, name)
+	if p.ns != nil {
+		t.Cleanup(func() { check(t, p.ns.Close()) })
 	}
 	check(t, err)
-	return p
 }
 
 // The packet proof holds on right wiring, and fails on wrong wiring: a route
@@ -52,6 +58,7 @@ func plugNetwork(t *testing.T, node *nettest.Node, pod *nettest.NS, n testNetwor
 func TestProofFailsOnWrongWiring(t *testing.T) {
 	node, pod := nettest.HostNode(t), nettest.Namespace(t, "demo-")
 	check(t, quiet(node.NS))
+	check(t, forgiving(node))
 	check(t, quiet(pod))
 	plugNetwork(t, node, pod, testNetwork{nic: "eth0", bridge: "cluster0", gateway: "10.244.7.1/24", pod: "10.244.7.2/24"})
 	storage := plugNetwork(t, node, pod, testNetwork{nic: "net1", bridge: "storage0", gateway: "192.168.50.1/24", pod: "192.168.50.2/24"})
@@ -60,29 +67,40 @@ func TestProofFailsOnWrongWiring(t *testing.T) {
 	check(t, err)
 	check(t, handle.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: net.IPv4(10, 244, 7, 1)}))
 
-	requireProof(t, pod, storage, "")
+	there := toPeer(pod, "net1", storage)
+	requireProof(t, pod, there, "")
 
-	undo, err := detour(pod, "eth0", storage.address.IP, net.IPv4(10, 244, 7, 1))
-	check(t, err)
-	requireProof(t, pod, storage, "by eth0, not net1")
-	check(t, undo())
-	requireProof(t, pod, storage, "")
+	detour := &netlink.Route{
+		LinkIndex: eth0.Attrs().Index, Gw: net.IPv4(10, 244, 7, 1),
+		Dst: &net.IPNet{IP: storage.address.IP, Mask: net.CIDRMask(32, 32)},
+	}
+	check(t, handle.RouteAdd(detour))
+	requireProof(t, pod, there, "by eth0, not net1")
+	check(t, handle.RouteDel(detour))
+	requireProof(t, pod, there, "")
+
+	// Without a rule for it, the reply to another network follows main.
+	outside := distant("outside", net.IPv4(203, 0, 113, 10))
+	plug(t, node, outside, "to-outside")
+	requireProof(t, pod, toPeer(pod, "eth0", outside), "")
+	asked := &nic{Share: routing.Share{NIC: routing.NIC{Name: "net1"}}, addresses: []*net.IPNet{cidr(t, "192.168.50.2/24")}}
+	requireProof(t, pod, fromPeer(outside, asked), "by eth0, not net1")
 
 	nodeHandle := must(t)(node.Handle())
 	cable, err := nodeHandle.LinkByName("to-net1")
 	check(t, err)
 	check(t, nodeHandle.LinkSetDown(cable))
-	requireProof(t, pod, storage, "got no reply")
+	requireProof(t, pod, there, "got no reply")
 	check(t, nodeHandle.LinkSetUp(cable))
 	check(t, awaitUp(nodeHandle, "to-net1"))
-	requireProof(t, pod, storage, "")
+	requireProof(t, pod, there, "")
 }
 
 // requireProof runs a proof; its complaint must contain the text, or be empty
 // when that is.
-func requireProof(t *testing.T, pod *nettest.NS, p peer, complaint string) {
+func requireProof(t *testing.T, pod *nettest.NS, there trip, complaint string) {
 	t.Helper()
-	result, err := prove(t.Context(), pod, p.nic, p.address.IP)
+	result, err := prove(t.Context(), pod, there)
 	check(t, err)
 	if wrong := result.wrong(); (wrong == "") != (complaint == "") || !strings.Contains(wrong, complaint) {
 		t.Fatalf("the proof says %q, want %q; NICs carried %v", wrong, complaint, result.carried)
@@ -104,7 +122,7 @@ func TestVerdictCountsEveryNIC(t *testing.T) {
 		"reply lost":        {3, map[string]traffic{"eth0": {0, 0}, "net1": {4, 3}}, "probe 4 got no reply"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &proof{nic: "net1", replies: test.replies, carried: test.carried}
+			p := &proof{trip: trip{nic: "net1"}, replies: test.replies, carried: test.carried}
 			if got := p.wrong(); got != test.wrong {
 				t.Errorf("wrong() = %q, want %q", got, test.wrong)
 			}

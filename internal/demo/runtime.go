@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"path/filepath"
 
@@ -63,7 +64,7 @@ func (e *nodeExec) ExecPlugin(ctx context.Context, path string, stdin []byte, en
 // sandbox is a pod as the runtime knows it.
 type sandbox struct {
 	*nettest.NS
-	id       string
+	id, uid  string
 	manifest *podManifest
 }
 
@@ -72,7 +73,7 @@ func newSandbox(id string, manifest *podManifest) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sandbox{NS: ns, id: id, manifest: manifest}, nil
+	return &sandbox{NS: ns, id: id, uid: rand.Text(), manifest: manifest}, nil
 }
 
 // conf is what containerd sends for a pod.
@@ -84,7 +85,7 @@ func (s *sandbox) conf() *libcni.RuntimeConf {
 			{"IgnoreUnknown", "1"},
 			{"K8S_POD_NAMESPACE", meta.Namespace}, {"K8S_POD_NAME", meta.Name},
 			{"K8S_POD_INFRA_CONTAINER_ID", s.id},
-			{"K8S_POD_UID", "6b1f6b6e-5c3f-4f5e-9d0a-0d4ad6f6a001"},
+			{"K8S_POD_UID", s.uid},
 		},
 		CapabilityArgs: map[string]any{"io.kubernetes.cri.pod-annotations": meta.Annotations},
 	}

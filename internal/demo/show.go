@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -18,28 +20,37 @@ type show struct {
 	binDirs []string // CNI_PATH
 	step    int
 
-	manifest *podManifest
-	node     *nettest.Node
-	runtime  *containerRuntime
-	peers    []peer
-	networks map[string]string // by NIC
+	node    *nettest.Node
+	runtime *containerRuntime
 
-	pod    *sandbox
-	nics   []string
-	before string // snapshot
+	neighbours []*peer // on the networks of the first pod
+	outside    *peer   // in no range of the cluster
+	service    *peer   // stands in for a Service
+	elsewhere  *peer   // a pod on another node
+	cables     []string
+
+	first, second *guest
+	before        string // snapshot
 }
 
 func newShow(out io.Writer, bin, plugins string) *show {
-	return &show{out: out, binDirs: []string{filepath.Dir(bin), plugins}}
+	return &show{
+		out: out, binDirs: []string{filepath.Dir(bin), plugins},
+		// Ranges that are reserved for documentation, and the example cluster's.
+		outside:   distant("outside", net.IPv4(203, 0, 113, 10)),
+		service:   distant("a Service", net.IPv4(10, 96, 0, 10)),
+		elsewhere: distant("a pod elsewhere", net.IPv4(10, 244, 8, 10)),
+	}
 }
 
 func (s *show) run(ctx context.Context) error {
 	start := time.Now()
-	s.say("multiplexer demo: a pod gets its cluster network and the networks that it asks for,")
-	s.say("from the files in examples/. Packets prove which NIC carries what; then all is removed.")
+	s.say("multiplexer demo: two pods get the networks that they ask for, from the files in examples/.")
+	s.say("Packets prove which NIC carries what; then all is removed.")
 	s.say("No cluster is needed. This machine's own network and files are not touched.")
 	for _, step := range []func(context.Context) error{
-		s.prepare, s.showAnnotation, s.add, s.showNICs, s.provePackets, s.proveBroken, s.remove,
+		s.prepare, s.ask, s.add, s.whoCarriesWhat, s.prove,
+		s.addSecond, s.proveSecond, s.withoutRules, s.remove,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -56,12 +67,10 @@ func (s *show) heading(format string, args ...any) {
 	s.say("\n%d. %s\n", s.step, fmt.Sprintf(format, args...))
 }
 
-// prepare makes the node. A first pod comes and goes, so that the node has
-// what the reference plugins make once and keep, such as bridges; then a peer
-// is plugged into each network.
+// prepare makes the node, the peers, and the pods' namespaces.
 func (s *show) prepare(ctx context.Context) error {
-	var err error
-	if s.manifest, err = readPod(); err != nil {
+	manifests, err := readPods(firstPod, secondPod)
+	if err != nil {
 		return err
 	}
 	if err = installExamples(); err != nil {
@@ -70,44 +79,73 @@ func (s *show) prepare(ctx context.Context) error {
 	if s.node, err = nettest.NewNode(); err != nil {
 		return fmt.Errorf("make the node's namespace: %w", err)
 	}
-	if err = quiet(s.node.NS); err != nil {
+	if err = errors.Join(quiet(s.node.NS), forgiving(s.node)); err != nil {
 		return err
 	}
 	if s.runtime, err = newContainerRuntime(s.node, s.binDirs...); err != nil {
 		return err
 	}
-	first, err := newSandbox("first", s.manifest)
-	if err != nil {
+	if err = s.plugPeers(ctx, manifests); err != nil {
 		return err
 	}
-	result, err := s.runtime.add(ctx, first)
-	if err != nil {
+	if s.first, err = newGuest(manifests[0]); err != nil {
 		return err
 	}
-	if err = s.plugPeers(result); err != nil {
+	if s.second, err = newGuest(manifests[1]); err != nil {
 		return err
 	}
-	if err = s.runtime.del(ctx, first); err != nil {
-		return err
-	}
-	return first.Close()
+	s.before, err = snapshot(s.node, s.first.sandbox, s.second.sandbox)
+	return err
 }
 
-func (s *show) plugPeers(result *current.Result) error {
-	for _, ip := range result.IPs {
-		p, err := peerOf(result, ip)
+// plugPeers lets each pod come and go once, so that the node has what the
+// reference plugins make once and keep, such as bridges; meanwhile a peer is
+// plugged into each network of the first. The others are plugged into the node.
+func (s *show) plugPeers(ctx context.Context, manifests []*podManifest) error {
+	for i, manifest := range manifests {
+		pod, err := newSandbox(fmt.Sprintf("before%d", i), manifest)
 		if err != nil {
 			return err
 		}
-		s.peers = append(s.peers, p)
-	}
-	s.peers = append(s.peers, worldOutside())
-	for i := range s.peers {
-		if _, err := s.peers[i].plug(s.node, peerName(i)); err != nil {
-			return fmt.Errorf("plug a peer into the network of %s: %w", s.peers[i].nic, err)
+		result, err := s.runtime.add(ctx, pod)
+		if err != nil {
+			return err
 		}
+		if i == 0 {
+			err = s.plugNeighbours(pod, result)
+		}
+		if err = errors.Join(err, s.runtime.del(ctx, pod), pod.Close()); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.plug(s.outside), s.plug(s.service), s.plug(s.elsewhere))
+}
+
+func (s *show) plugNeighbours(pod *sandbox, result *current.Result) error {
+	has, err := readCarriers(pod)
+	if err != nil {
+		return err
+	}
+	for _, ip := range result.IPs {
+		p, peerErr := neighbour(result, ip)
+		if peerErr != nil {
+			return peerErr
+		}
+		p.what = has.nic(p.nic).network
+		if err = s.plug(p); err != nil {
+			return err
+		}
+		s.neighbours = append(s.neighbours, p)
 	}
 	return nil
 }
 
-func peerName(i int) string { return fmt.Sprintf("peer%d", i) }
+// plug connects a peer to the node with a cable of its own.
+func (s *show) plug(p *peer) error {
+	name := fmt.Sprintf("peer%d", len(s.cables))
+	s.cables = append(s.cables, name)
+	if err := p.plug(s.node, name); err != nil {
+		return fmt.Errorf("plug %s into the node: %w", p.address, err)
+	}
+	return nil
+}

@@ -2,221 +2,197 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
-	"github.com/multiplexer-cni/multiplexer/internal/nettest"
-	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-func (s *show) showAnnotation(context.Context) error {
-	s.heading("The pod %s asks for networks (%s)", s.manifest, examplePod)
-	s.say("  %s:", network.NetworksAnnotation)
-	s.say("%s", indent(s.manifest.networks(), "    "))
+func (s *show) ask(context.Context) error {
+	s.heading("The pod %s asks for networks (%s)", s.first.manifest, s.first.manifest.file)
+	s.annotation(s.first)
 	return nil
 }
 
-// add is the runtime's ADD, and CHECK after it.
+func (s *show) annotation(pod *guest) {
+	s.say("  %s:", network.NetworksAnnotation)
+	s.say("%s", indent(pod.manifest.networks(), "    "))
+}
+
 func (s *show) add(ctx context.Context) error {
-	var err error
-	if s.pod, err = newSandbox("checkout", s.manifest); err != nil {
+	if err := s.first.arrive(ctx, s.runtime); err != nil {
 		return err
 	}
-	if s.before, err = snapshot(s.node, s.pod.NS); err != nil {
-		return err
-	}
-	start := time.Now()
-	result, err := s.runtime.add(ctx, s.pod)
-	if err != nil {
-		return err
-	}
-	took := time.Since(start)
-	if err = s.runtime.check(ctx, s.pod); err != nil {
-		return err
-	}
-	text, err := resultJSON(result)
+	text, err := resultJSON(s.first.result)
 	if err != nil {
 		return err
 	}
 	s.heading("ADD: the runtime calls the first file of %s, and gets one merged result", confDir)
 	s.say("%s", indent(text, "  "))
-	s.say("\n  ADD took %d ms; CHECK finds everything in its place.", took.Milliseconds())
+	s.say("\n  ADD took %d ms; CHECK finds everything in its place.", s.first.took.Milliseconds())
 	return nil
 }
 
-func (s *show) showNICs(context.Context) error {
-	nics, err := readNICs(s.pod.NS)
-	if err != nil {
+func (s *show) whoCarriesWhat(context.Context) error {
+	s.heading("Who carries what, as the kernel has it")
+	if err := s.showCarriers(s.first); err != nil {
 		return err
 	}
-	s.nics = names(nics)
-	if err = s.readNetworks(); err != nil {
-		return err
-	}
-	rows := [][]string{nicHeader()}
-	for i := range nics {
-		rows = append(rows, nics[i].row(s.networks[nics[i].name]))
-	}
-	s.heading("The pod's NICs, as the kernel shows them")
-	return printTable(s.out, rows...)
-}
-
-// readNetworks learns from the journal which NIC belongs to which network.
-func (s *show) readNetworks() error {
-	contents, err := (&journal.Store{Dir: stateDir, Now: time.Now}).Read(s.pod.id)
-	if err != nil {
-		return fmt.Errorf("read the journal of the pod: %w", err)
-	}
-	s.networks = map[string]string{}
-	for i := range contents.Records {
-		s.networks[contents.Records[i].IfName] = contents.Records[i].Reference
+	for i := range s.first.plan.Removed {
+		s.say("\n  Not kept: the network's own %s, which the pod did not ask for.", &s.first.plan.Removed[i])
 	}
 	return nil
 }
 
-// provePackets sends packets to the peer of each network.
-func (s *show) provePackets(ctx context.Context) error {
+// prove sends packets to a peer on each network and to the outside, and lets
+// the outside ask the first secondary.
+func (s *show) prove(ctx context.Context) error {
+	secondary, err := s.first.secondary()
+	if err != nil {
+		return err
+	}
+	var trips []trip
+	for _, p := range s.neighbours {
+		trips = append(trips, toPeer(s.first.NS, p.nic, p))
+	}
+	trips = append(trips,
+		toPeer(s.first.NS, s.first.everythingElse(), s.outside),
+		fromPeer(s.outside, secondary))
 	s.heading("Proof: packets sent/received on each NIC, by its counters")
-	rows := [][]string{proofHeader(s.nics)}
-	var wrong []string
-	for i := range s.peers {
-		p := &s.peers[i]
-		proof, err := prove(ctx, s.pod.NS, p.nic, p.address.IP)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, proof.row(s.what(p), s.nics))
-		if proof.wrong() != "" {
-			wrong = append(wrong, s.what(p)+": "+proof.wrong())
-		}
-	}
-	if err := printTable(s.out, rows...); err != nil {
+	if err = s.proveAll(ctx, s.first, trips); err != nil {
 		return err
 	}
 	s.say("\n  Each probe is an ICMP echo; ARP adds a packet or two.")
-	if len(wrong) > 0 {
-		return fmt.Errorf("packets took the wrong way: %s; compare the routes in the table of NICs", strings.Join(wrong, "; "))
+	return nil
+}
+
+// proveAll shows a table, where everything must be right.
+func (s *show) proveAll(ctx context.Context, pod *guest, trips []trip) error {
+	all, err := proveAll(ctx, pod.NS, trips)
+	if err != nil {
+		return err
+	}
+	if err = printTable(s.out, all.table(pod.names())...); err != nil {
+		return err
+	}
+	if wrong := all.wrong(); len(wrong) > 0 {
+		return fmt.Errorf("packets took the wrong way: %s; compare the table of who carries what", strings.Join(wrong, "; "))
 	}
 	return nil
 }
 
-// what names a peer's network in a table.
-func (s *show) what(p *peer) string {
-	if p.outside {
-		return "world outside"
+// addSecond is the pod that moves its default route.
+func (s *show) addSecond(ctx context.Context) error {
+	if err := s.second.arrive(ctx, s.runtime); err != nil {
+		return err
 	}
-	return s.networks[p.nic]
+	routes, err := json.Marshal(s.second.result.Routes)
+	if err != nil {
+		return err
+	}
+	s.heading("The pod %s moves its default route (%s)", s.second.manifest, s.second.manifest.file)
+	s.annotation(s.second)
+	s.say("\n  ADD took %d ms. In the merged result: \"routes\": %s\n", s.second.took.Milliseconds(), routes)
+	return s.showCarriers(s.second)
 }
 
-// proveBroken sends one network's packets by the cluster network, where they
-// arrive all the same, and expects the same proof to fail.
-func (s *show) proveBroken(ctx context.Context) error {
-	p, gateway, err := s.victim()
-	if err != nil {
+// showCarriers shows who carries what in a pod, and what the rules say about it.
+func (s *show) showCarriers(pod *guest) error {
+	if err := printTable(s.out, pod.rows()...); err != nil {
 		return err
 	}
-	s.heading("The proof can fail: a wrong route sends %s by eth0, and replies still come", p.address.IP)
-	undo, err := detour(s.pod.NS, "eth0", p.address.IP, gateway)
-	if err != nil {
-		return err
+	for _, warning := range pod.plan.Warnings {
+		s.say("\n  Warning: %s", warning)
 	}
-	broken, err := prove(ctx, s.pod.NS, p.nic, p.address.IP)
-	if err = errors.Join(err, undo()); err != nil {
-		return err
-	}
-	healed, err := prove(ctx, s.pod.NS, p.nic, p.address.IP)
-	if err != nil {
-		return err
-	}
-	rows := [][]string{
-		proofHeader(s.nics),
-		broken.row(s.what(p)+", broken", s.nics),
-		healed.row(s.what(p)+", undone", s.nics),
-	}
-	if err = printTable(s.out, rows...); err != nil {
-		return err
-	}
-	if broken.wrong() == "" {
-		return errors.New("the wrong route was not noticed: the proof above proves nothing; correct internal/demo/proof.go")
-	}
-	if healed.wrong() != "" {
-		return fmt.Errorf("the wrong route is gone, and still: %s", healed.wrong())
-	}
-	s.say("\n  The wrong route was noticed, and is gone again.")
 	return nil
 }
 
-// victim is the first peer behind another NIC than eth0, with eth0's gateway.
-func (s *show) victim() (*peer, net.IP, error) {
-	var gateway net.IP
-	for i := range s.peers {
-		p := &s.peers[i]
-		if p.nic == "eth0" && !p.outside {
-			gateway = p.gateway
-		}
-		if p.nic != "eth0" && gateway != nil {
-			return p, gateway, nil
-		}
+// trips of the second pod: what moved, what must not, and both ways back.
+func (s *show) trips() []trip {
+	eth0, rest := &s.second.nics[0], s.second.nic(s.second.everythingElse())
+	return []trip{
+		toPeer(s.second.NS, rest.Name, s.outside),
+		toPeer(s.second.NS, eth0.Name, s.service),
+		toPeer(s.second.NS, eth0.Name, s.elsewhere),
+		fromPeer(s.outside, rest),
+		fromPeer(s.outside, eth0),
 	}
-	return nil, nil, fmt.Errorf("no second network: %s asks for none that has addresses", examplePod)
 }
 
-// detour routes one address through another NIC.
-func detour(pod *nettest.NS, nic string, to, gateway net.IP) (undo func() error, err error) {
-	handle, err := pod.Handle()
+func (s *show) proveSecond(ctx context.Context) error {
+	s.heading("Proof: the cluster's ranges stay on eth0, and replies leave by the NIC that was asked")
+	return s.proveAll(ctx, s.second, s.trips())
+}
+
+// withoutRules takes the routing rules away, and expects the same proof, and
+// CHECK, to fail.
+func (s *show) withoutRules(ctx context.Context) error {
+	s.heading("The proof can fail: the same without multiplexer's rules, and replies still come")
+	giveBack, err := s.second.takeRules()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	link, err := handle.LinkByName(nic)
+	broken, err := proveAll(ctx, s.second.NS, s.trips())
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", nic, err)
+		return err
 	}
-	route := &netlink.Route{
-		LinkIndex: link.Attrs().Index,
-		Dst:       &net.IPNet{IP: to, Mask: net.CIDRMask(32, 32)},
-		Gw:        gateway,
+	noticed := s.runtime.check(ctx, s.second.sandbox)
+	if err = giveBack(); err != nil {
+		return err
 	}
-	if err = handle.RouteAdd(route); err != nil {
-		return nil, fmt.Errorf("add a wrong route: %w", err)
+	healed, err := proveAll(ctx, s.second.NS, s.trips())
+	if err != nil {
+		return err
 	}
-	return func() error { return handle.RouteDel(route) }, nil
+	if err = printTable(s.out, broken.table(s.second.names())...); err != nil {
+		return err
+	}
+	if len(broken.wrong()) == 0 {
+		return errors.New("nothing was noticed: the proof above proves nothing; correct internal/demo/proof.go")
+	}
+	if noticed == nil {
+		return errors.New("CHECK did not notice that the rules were gone; this is a bug: please report it with this output")
+	}
+	first, _, _ := strings.Cut(noticed.Error(), "; ")
+	s.say("\n  %s ...", first)
+	if wrong := healed.wrong(); len(wrong) > 0 {
+		return fmt.Errorf("the rules are back, and still: %s", strings.Join(wrong, "; "))
+	}
+	if err = s.runtime.check(ctx, s.second.sandbox); err != nil {
+		return err
+	}
+	s.say("  The rules are back: the proof holds again, and CHECK succeeds.")
+	return nil
 }
 
 // remove is the runtime's DEL, and the comparison with what was before ADD.
 func (s *show) remove(ctx context.Context) error {
 	start := time.Now()
-	if err := s.runtime.del(ctx, s.pod); err != nil {
+	if err := errors.Join(s.runtime.del(ctx, s.second.sandbox), s.runtime.del(ctx, s.first.sandbox)); err != nil {
 		return err
 	}
 	took := time.Since(start)
-	after, err := snapshot(s.node, s.pod.NS)
+	after, err := snapshot(s.node, s.first.sandbox, s.second.sandbox)
 	if err != nil {
 		return err
 	}
-	peers := make([]string, len(s.peers))
-	for i := range peers {
-		peers[i] = peerName(i)
-	}
-	k, err := readKept(s.node, peers)
+	k, err := readKept(s.node, s.cables)
 	if err != nil {
 		return err
 	}
-	s.heading("DEL, and what is left (it took %d ms)", took.Milliseconds())
-	s.say("  Compared with before ADD, on the node and in the pod's namespace: links, addresses,")
+	s.heading("DEL of both, and what is left (it took %d ms)", took.Milliseconds())
+	s.say("  Compared with before ADD, on the node and in the pods' namespaces: links, addresses,")
 	s.say("  routes, rules, sysctls, nftables, processes, locks, and the files under /etc/cni,")
 	s.say("  /var/lib/cni and /run/cni: %d lines.", strings.Count(after, "\n"))
 	if left := append(difference(s.before, after), k.unexpected()...); len(left) > 0 {
 		s.say("\n%s", indent(strings.Join(left, "\n"), "  "))
 		return errors.New("DEL did not remove everything, see above; this is a bug: please report it with this output")
 	}
-	s.say("\n  Nothing is left of the pod, and no journal in %s/journal.", stateDir)
-	s.say("  The reference plugins keep, on purpose, for the next pod (a pod before this one left the same):")
+	s.say("\n  Nothing is left of the pods, and no journal in %s/journal.", stateDir)
+	s.say("  The reference plugins keep, on purpose, for the next pod (pods before these left the same):")
 	s.say("%s", indent(k.String(), "    "))
 	return nil
 }

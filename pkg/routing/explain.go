@@ -60,9 +60,16 @@ func carried(plan *Plan, have *State) []Share {
 	var out []Share
 	for _, nic := range plan.NICs {
 		share := Share{NIC: nic}
+		share.Addresses = slices.DeleteFunc(slices.Clone(nic.Addresses), func(a netip.Addr) bool {
+			return !slices.ContainsFunc(have.Rules, func(r Rule) bool { return r.ours() && r.From == host(a) && r.Table == nic.Table })
+		})
 		if nic.Name == plan.eth0() {
 			for _, r := range ranges {
-				share.Destinations = append(share.Destinations, hostOrPrefix(r))
+				name := hostOrPrefix(r)
+				if isNodeLocal(r) {
+					name = "node-local DNS"
+				}
+				share.Destinations = append(share.Destinations, name)
 			}
 		}
 		share.Destinations = append(share.Destinations, subnetsBy(nic.Name, have, ranges)...)
