@@ -22,9 +22,9 @@ func measureRouting(ctx context.Context, s *stand, p pace) ([]row, error) {
 		call := func(c caller) func() ([]float64, error) {
 			return func() ([]float64, error) { return c.cycle(ctx, pod) }
 		}
-		got, err := p.pairs(ctx, call(s.guardedFor(test.secondaries)), call(s.oursFor(test.secondaries, nil)))
-		if err != nil {
-			return nil, err
+		got, pairsErr := p.pairs(ctx, call(s.guardedFor(test.secondaries)), call(s.oursFor(test.secondaries, nil)))
+		if pairsErr != nil {
+			return nil, pairsErr
 		}
 		for k, verb := range []string{"ADD", "DEL"} {
 			r := row{name: fmt.Sprintf("%s, %d secondary networks, guard", verb, test.secondaries), unit: "ms"}

@@ -114,3 +114,29 @@ func shout(ctx context.Context, ns *nettest.NS, from nettest.From, to string) er
 	}
 	return nil
 }
+
+// What is bound to a NIC that knows no way leaves by no other NIC.
+func TestNothingFallsThroughToAnotherNIC(t *testing.T) {
+	overShapes(t, func(t *testing.T, w *world) {
+		p := w.attach(t, "red-default, overlap")
+		p.show(t)
+		for _, f := range families() {
+			t.Run("no gateway, "+f.String(), func(t *testing.T) {
+				p.keepsSilent(t, nettest.From{Addr: p.nics["net2"].of(f)}, outsideAddr().of(f))
+			})
+		}
+		t.Run("NIC is down", func(t *testing.T) {
+			must(t, handle(t, p.ns).LinkSetDown(link(t, p.ns, "net1")))
+			p.keepsSilent(t, nettest.From{Addr: p.nics["net1"].v4}, outsideAddr().v4)
+		})
+	})
+}
+
+// keepsSilent demands that no packet leaves. That sending fails is welcome.
+func (p *pod) keepsSilent(t *testing.T, from nettest.From, to string) {
+	t.Helper()
+	p.carries(t, ways{}, func() error {
+		_ = shout(t.Context(), p.ns, from, to)
+		return nil
+	})
+}

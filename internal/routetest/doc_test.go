@@ -1,15 +1,15 @@
 // Package routetest proves the routing rules R1 to R7 with packets: a pod in
 // a network of namespaces, dual stack, made anew for each test.
 //
-//	              outside 203.0.113.10, 2001:db8:113::10
-//	             /        |         \
-//	         node      router1    router2
-//	        /    \         \         \
-//	 backend   [cluster]  [red]     [blue]
-//	               \        |        /
-//	                eth0  net1   net2
-//	                  \     |     /
-//	                       pod
+//	             outside 203.0.113.10, 2001:db8:113::10
+//	            /        |         \
+//	        node      router1    router2
+//	       /    \         \         \
+//	backend   [cluster]  [red]     [blue]
+//	              \        |        /
+//	               eth0  net1   net2
+//	                 \     |     /
+//	                      pod
 //
 // The outside host has a way back to every address of the pod, by the path
 // that the address belongs to, and by no other. Routers drop what comes from

@@ -2,7 +2,6 @@ package routetest
 
 import (
 	"net"
-	"net/netip"
 	"strconv"
 )
 
@@ -54,14 +53,6 @@ func familyOf(ip net.IP) family {
 		return v4
 	}
 	return v6
-}
-
-// bare is an address without the prefix length that it may have.
-func bare(text string) string {
-	if prefix, err := netip.ParsePrefix(text); err == nil {
-		return prefix.Addr().String()
-	}
-	return text
 }
 
 // anyAddress is what a server binds to be reached at every address.

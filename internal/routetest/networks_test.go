@@ -3,6 +3,7 @@ package routetest
 import (
 	"encoding/json"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -24,11 +25,11 @@ func (w *world) writeNetworks(t *testing.T) {
 	halves := []string{"0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"}
 	red, blue := obj{"type": "bridge", "bridge": "red"}, obj{"type": "macvlan", "master": "blue0"}
 	w.writeNetwork(t, "cluster", "cluster", w.shape.plugin(w))
-	w.writeNetwork(t, "net.d", "red", w.addressed(red, w.red))
-	w.writeNetwork(t, "net.d", "red-default", w.addressed(red, w.red, defaults...))
-	w.writeNetwork(t, "net.d", "red-halves", w.addressed(red, w.red, halves...))
-	w.writeNetwork(t, "net.d", "blue", w.addressed(blue, w.blue))
-	w.writeNetwork(t, "net.d", "blue-default", w.addressed(blue, w.blue, defaults...))
+	w.writeNetwork(t, "net.d", "red", w.addressed(red, w.red, 10))
+	w.writeNetwork(t, "net.d", "red-default", w.addressed(red, w.red, 50, defaults...))
+	w.writeNetwork(t, "net.d", "red-halves", w.addressed(red, w.red, 90, halves...))
+	w.writeNetwork(t, "net.d", "blue", w.addressed(blue, w.blue, 10))
+	w.writeNetwork(t, "net.d", "blue-default", w.addressed(blue, w.blue, 50, defaults...))
 	w.writeNetwork(t, "net.d", "overlap", obj{
 		"type": "bridge", "bridge": "red",
 		"ipam": obj{"type": "static", "addresses": []any{
@@ -37,9 +38,11 @@ func (w *world) writeNetworks(t *testing.T) {
 	})
 }
 
-// addressed is a plugin's configuration with host-local on a segment.
-func (w *world) addressed(plugin obj, seg *segment, routes ...string) obj {
-	first := seg.pair("10", "10")
+// addressed is a plugin's configuration with host-local on a segment. It gives
+// out addresses from `start` on, so that no pod of a world gets one that a
+// router still knows another MAC for.
+func (w *world) addressed(plugin obj, seg *segment, start int, routes ...string) obj {
+	first := seg.pair(strconv.Itoa(start), strconv.Itoa(start))
 	gateway, subnet := seg.gateway(), seg.subnet()
 	var ranges, list []any
 	for _, f := range families() {

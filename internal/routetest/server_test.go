@@ -1,12 +1,16 @@
 package routetest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
@@ -31,6 +35,59 @@ func TestServerAnswersByTheNICOfTheRequest(t *testing.T) {
 			}
 		}
 	})
+}
+
+// It holds for addresses too that the kernel still makes sure of when ADD
+// returns: the other tests spare themselves that second.
+func TestTentativeAddressesHaveTheirRules(t *testing.T) {
+	overShapes(t, func(t *testing.T, w *world) {
+		p := w.newPod(t, "red-default, blue-default")
+		sysctl(t, p.ns, "ipv6/conf/default/accept_dad", "1")
+		p.add(t)
+		p.show(t)
+		for _, nic := range p.names() {
+			p.probe(t, probe{
+				protocol: udp(), client: p.outside, server: p.ns, to: p.nics[nic].v6,
+				want: by(nic), seen: outsideAddr().v6,
+			})
+		}
+		p.ok(t, "CHECK")
+		p.del(t)
+	})
+}
+
+// So does what is no reply of an application: the refusal of a connection.
+func TestRefusalLeavesByTheNICOfTheRequest(t *testing.T) {
+	overArrangements(t, func(t *testing.T, p *pod, _ arrangement) {
+		for _, nic := range p.names() {
+			for _, f := range families() {
+				if !p.has(nic, f) {
+					continue
+				}
+				t.Run(fmt.Sprint(nic, " ", f), func(t *testing.T) {
+					p.carries(t, by(nic), func() error { return beRefused(t, p.outside, p.nics[nic].of(f)) })
+				})
+			}
+		}
+	})
+}
+
+// beRefused connects to a port that nobody listens on, again and again.
+func beRefused(t *testing.T, ns *nettest.NS, addr string) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience())
+	defer cancel()
+	for range packets {
+		conn, err := ns.Dial(ctx, "tcp", nettest.From{}, join(addr, 9))
+		if err == nil {
+			_ = conn.Close()
+			return errors.New("somebody listens on port 9")
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			return err
+		}
+	}
+	return nil
 }
 
 // A UDP server that binds no address and does not look at PKTINFO answers as
@@ -70,7 +127,7 @@ func askLoosely(t *testing.T, ns *nettest.NS, from, target string) (source strin
 		return err
 	}))
 	defer func() { _ = conn.Close() }()
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	must(t, conn.SetDeadline(time.Now().Add(patience())))
 	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(target))
 	buf := make([]byte, 2048)
 	for range packets {

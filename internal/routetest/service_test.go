@@ -12,16 +12,16 @@ func TestServiceIsReachedInEveryArrangement(t *testing.T) {
 	overShapes(t, func(t *testing.T, w *world) {
 		both := w.red.gateway().all()
 		for name, networks := range map[string]string{
-			"default on the cluster network":     "red",
-			"default moved":                      moved(both, "red-default"),
-			"default moved, two secondaries":     moved(both, "red-default", "blue-default"),
-			"two secondaries":                    "red, blue",
-			"secondary pushes a default":         "red-default",
-			"two push a default":                 "red-default, blue-default",
-			"secondary pushes halves":            "red-halves",
-			"halves are kept":                    moved(nil, "red-halves"),
-			"secondary overlaps":                 "overlap",
-			"secondary overlaps, default moved":  moved(both, "red-default", "overlap"),
+			"default on the cluster network":      "red",
+			"default moved":                       moved(both, "red-default"),
+			"default moved, two secondaries":      moved(both, "red-default", "blue-default"),
+			"two secondaries":                     "red, blue",
+			"secondary pushes a default":          "red-default",
+			"two push a default":                  "red-default, blue-default",
+			"secondary pushes halves":             "red-halves",
+			"halves are kept":                     moved(nil, "red-halves"),
+			"secondary overlaps":                  "overlap",
+			"secondary overlaps, default moved":   moved(both, "red-default", "overlap"),
 			"secondary overlaps, halves, macvlan": "overlap, red-halves, blue-default",
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -47,6 +47,34 @@ func (p *pod) reachService(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The subnet of eth0 itself needs no configuration: a secondary that shadows
+// a part of it takes no traffic to the node.
+func TestSubnetOfTheClusterNetworkIsKept(t *testing.T) {
+	overShapes(t, func(t *testing.T, w *world) {
+		if w.shape.name == "calico" {
+			t.Skip("Calico's pods know no subnet, and no address of the node")
+		}
+		w.writeNetwork(t, "net.d", "shadow", obj{
+			"type": "bridge", "bridge": "red",
+			"ipam": obj{"type": "static", "addresses": []any{
+				obj{"address": "10.244.1.14/28"}, obj{"address": "fd00:244:1::e/124"},
+			}},
+		})
+		p := w.attach(t, "shadow", obj{"clusterCIDRs": nil})
+		p.show(t)
+		for _, f := range w.shape.families {
+			for _, protocol := range []protocol{tcp(), udp(), icmp()} {
+				t.Run(fmt.Sprint(f, " ", protocol.name), func(t *testing.T) {
+					p.probe(t, probe{
+						protocol: protocol, client: p.ns, server: p.node.NS,
+						to: pair{"10.244.1.1", "fd00:244:1::1"}.of(f), want: by("eth0"), seen: p.nics["eth0"].of(f),
+					})
+				})
+			}
+		}
+	})
 }
 
 // A secondary in the Service range takes nothing from the Services, and is

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
@@ -98,15 +99,19 @@ func addBridge(t testing.TB, ns *nettest.NS, name string) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	no := false
+	// Without an address of its own it takes one of its ports', a new one when
+	// ports come and go, and the bridge plugin's CHECK minds.
+	attrs.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	must(t, handle(t, ns).LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &no}))
 	sysctl(t, ns, "ipv6/conf/"+name+"/disable_ipv6", "1")
 	must(t, handle(t, ns).LinkSetUp(link(t, ns, name)))
 }
 
+// addAddresses gives a link addresses that can be used at once.
 func addAddresses(t testing.TB, ns *nettest.NS, name string, addresses ...string) {
 	t.Helper()
 	for _, address := range addresses {
-		must(t, handle(t, ns).AddrAdd(link(t, ns, name), &netlink.Addr{IPNet: prefix(t, address)}))
+		must(t, handle(t, ns).AddrAdd(link(t, ns, name), &netlink.Addr{IPNet: prefix(t, address), Flags: unix.IFA_F_NODAD}))
 	}
 }
 
@@ -162,3 +167,13 @@ func prefix(t testing.TB, text string) *net.IPNet {
 
 // join is an address and a port.
 func join(addr string, port int) string { return net.JoinHostPort(addr, fmt.Sprint(port)) }
+
+// await waits for something that must come.
+func await(t *testing.T, what string, there func() bool) {
+	t.Helper()
+	for giveUp := time.Now().Add(5 * time.Second); !there(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(giveUp) {
+			t.Fatalf("not within 5 s: %s", what)
+		}
+	}
+}

@@ -56,6 +56,8 @@ func (p *pod) hostName() string {
 func (p *pod) connect(plan *plan) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = p.hostName()
+	// Calico's, so that the gateway's link-local address is always the same.
+	attrs.HardwareAddr = net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
 	if err := p.node.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: p.ifname, PeerNamespace: netlink.NsFd(p.ns)}); err != nil {
 		return fmt.Errorf("add veth: %w", err)
 	}
@@ -203,16 +205,31 @@ func hasAddress(addrs []netlink.Addr, want net.IP) bool {
 }
 
 func (p *pod) compareRoute(link netlink.Link, want *types.Route) error {
-	routes, err := p.here.RouteList(link, family(want.Dst.IP))
+	// Not by link: an IPv6 route that has other hops too has none of its own.
+	routes, err := p.here.RouteList(nil, family(want.Dst.IP))
 	if err != nil {
 		return err
 	}
 	for _, route := range routes {
-		if route.Dst.String() == want.Dst.String() && (want.GW == nil || route.Gw.Equal(want.GW)) {
+		if route.Dst.String() == want.Dst.String() && leads(&route, link.Attrs().Index, want.GW) {
 			return nil
 		}
 	}
 	return fmt.Errorf("no route to %s by %s on %s", &want.Dst, want.GW, p.ifname)
+}
+
+// leads reports whether a route has a hop by the link and the gateway, if
+// there is one.
+func leads(route *netlink.Route, index int, gw net.IP) bool {
+	if route.LinkIndex == index && (gw == nil || route.Gw.Equal(gw)) {
+		return true
+	}
+	for _, hop := range route.MultiPath {
+		if hop.LinkIndex == index && (gw == nil || hop.Gw.Equal(gw)) {
+			return true
+		}
+	}
+	return false
 }
 
 // host is the range of one address.
