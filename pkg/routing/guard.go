@@ -135,6 +135,17 @@ func Undo(netns string, plan *Plan) error {
 	if err != nil {
 		return fmt.Errorf("undo routing: %w", err)
 	}
+	if err = pod.apply(undoing(plan, have), have); err != nil {
+		return fmt.Errorf("undo routing: %w", err)
+	}
+	if err = pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)); err != nil {
+		return fmt.Errorf("undo routing: %w", err)
+	}
+	return nil
+}
+
+// undoing is the plan that takes another back, as far as its NICs are there.
+func undoing(plan *Plan, have *State) *Plan {
 	back := &Plan{}
 	for _, r := range plan.Added {
 		if have.link(r.Dev) != nil || len(r.Hops) > 0 {
@@ -146,11 +157,5 @@ func Undo(netns string, plan *Plan) error {
 			back.Added = append(back.Added, r)
 		}
 	}
-	if err = pod.apply(back, have); err != nil {
-		return fmt.Errorf("undo routing: %w", err)
-	}
-	if err = pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)); err != nil {
-		return fmt.Errorf("undo routing: %w", err)
-	}
-	return nil
+	return back
 }

@@ -67,13 +67,7 @@ func (p *Plan) dropped(i int, in *current.Result, ipv6 bool) []netip.Prefix {
 	carrier := p.carrier(ipv6)
 	var out []netip.Prefix
 	if carrier.Asked || carrier.Attachment != i {
-		var routes []Route
-		for _, r := range in.Routes {
-			if inMain(r) {
-				routes = append(routes, routeOf(r))
-			}
-		}
-		for _, r := range defaultLike(routes, ipv6) {
+		for _, r := range defaultLike(routesIn(in.Routes), ipv6) {
 			out = append(out, r.Dst)
 		}
 	}
@@ -86,6 +80,17 @@ func (p *Plan) dropped(i int, in *current.Result, ipv6 bool) []netip.Prefix {
 }
 
 func inMain(r *types.Route) bool { return r.Table == nil || *r.Table == unix.RT_TABLE_MAIN }
+
+// routesIn are a result's routes for main, by destination.
+func routesIn(list []*types.Route) []Route {
+	var out []Route
+	for _, r := range list {
+		if inMain(r) {
+			out = append(out, routeOf(r))
+		}
+	}
+	return out
+}
 
 func routeOf(r *types.Route) Route {
 	return Route{Table: unix.RT_TABLE_MAIN, Dst: prefixOf(&r.Dst).Masked()}
