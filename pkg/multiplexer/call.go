@@ -32,10 +32,13 @@ type call struct {
 	planner *plan.Planner
 }
 
+// parser reads a configuration, as strictly as the verb needs.
+type parser func([]byte) (*network.Config, error)
+
 // start reads the configuration and the arguments; it has no effects but an
 // open log file.
-func (p *Plugin) start(args *skel.CmdArgs) (*call, error) {
-	config, err := network.ParseConfig(args.StdinData)
+func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
+	config, err := parse(args.StdinData)
 	if err != nil {
 		return nil, err
 	}

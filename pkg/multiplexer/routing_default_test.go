@@ -103,6 +103,8 @@ func TestBadDefaultRoute(t *testing.T) {
 	}{
 		"not on the link": {`[{"name":"a","default-route":["10.51.0.1"]}]`, []string{`"a"`, "net1", "default-route", "10.51.0.1", "10.50.0.0/24"}},
 		"its own address": {`[{"name":"a","default-route":["10.50.0.9"]}]`, []string{`"a"`, "10.50.0.9", "net1 itself"}},
+		"a broadcast":     {`[{"name":"a","default-route":["10.50.0.255"]}]`, []string{`"a"`, "10.50.0.255", "no host's address", "10.50.0.0/24"}},
+		"nobody":          {`[{"name":"a","default-route":["ff02::1"]}]`, []string{"default-route", "ff02::1", "no gateway address"}},
 		"no such family":  {`[{"name":"four","default-route":["fd50::1"]}]`, []string{`"four"`, "fd50::1", "no IPv6 address"}},
 		"no address":      {`[{"name":"bare","default-route":["10.50.0.1"]}]`, []string{`"bare"`, "10.50.0.1", "no IPv4 address"}},
 		"no device":       {`[{"name":"none","default-route":["10.50.0.1"]}]`, []string{`"none"`, "default-route", "no kernel device"}},

@@ -291,3 +291,38 @@ func TestRoutingWhereIPv6IsOff(t *testing.T) {
 		})
 	}
 }
+
+// A NIC that the pod sets down and up again reaches its subnet as before, and
+// nothing of it leaves by another NIC meanwhile.
+func TestRoutingAfterANICWasDown(t *testing.T) {
+	f := newFixture(t).realCluster()
+	f.write("conf/a.conflist", conflist("a", obj{"type": "bridge", "bridge": "br-a", "ipam": static([]string{"10.50.0.9/24 via 10.50.0.1", "fd50::9/64 via fd50::1"})}))
+	f.networks("a").ok("ADD", "c1")
+	from := func(source, to string) string {
+		out, _ := f.node.Output("ip", "-n", f.pod.Name(), "route", "get", to, "from", source)
+		return string(out)
+	}
+	f.want(strings.Contains(from("10.50.0.9", "10.50.0.77"), "dev net1"), true)
+	f.want(strings.Contains(from("10.50.0.9", "192.0.2.1"), "via 10.50.0.1 dev net1"), true)
+	f.ip("link", "set", "net1", "down")
+	f.want(strings.Contains(from("10.50.0.9", "10.50.0.77"), "dev"), false)
+	f.ip("link", "set", "net1", "up")
+	f.want(strings.Contains(from("10.50.0.9", "10.50.0.77"), "dev net1"), true)
+	f.want(strings.Contains(from("fd50::9", "fd50::77"), "dev net1"), true)
+	f.want(strings.Contains(from("10.50.0.9", "192.0.2.1"), "dev"), false)
+	f.refused(f.call("CHECK", "c1", nil), 999, "route", "table 30001")
+	f.ok("DEL", "c1")
+}
+
+// DEL goes by the journal: a value that ADD refuses does not keep a pod.
+func TestDELWithARefusedConfiguration(t *testing.T) {
+	f := newFixture(t)
+	f.define("a")
+	f.networks("a").ok("ADD", "c1")
+	f.config = obj{"routing": obj{"mode": "guards"}, "clusterCIDRs": []string{"ten"}, "timeout": obj{"add": "no"}, "logLevel": "loud"}
+	f.refused(f.call("ADD", "c2", nil), 7)
+	f.ok("DEL", "c1")
+	f.want(f.calls()[len(f.calls())-2:], []string{"DEL a net1", "DEL cluster eth0"})
+	f.config = obj{"stateDir": "state"}
+	f.refused(f.call("DEL", "c1", nil), 7, "stateDir")
+}

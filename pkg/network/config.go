@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/netip"
 	"path/filepath"
@@ -205,6 +206,9 @@ func (c *Config) readValues(in *fileConfig) error {
 		if perr != nil {
 			return Invalid.Errorf("clusterCIDRs[%d] %q: want an address range such as 10.244.0.0/16", i, clip(s))
 		}
+		if p.Bits() < 2 {
+			return Invalid.Errorf("clusterCIDRs[%d] %q: that is every address; name the ranges of the cluster's pods and Services, such as 10.244.0.0/16", i, s)
+		}
 		c.ClusterCIDRs = append(c.ClusterCIDRs, p.Masked())
 	}
 	if c.ValidAttachments, err = validAttachments(in.ValidAttachments, in.ValidAttachments0); err != nil {
@@ -273,12 +277,28 @@ func Warnings(stdin []byte) []string {
 		return nil
 	}
 	known, noEffect := tagNames(fileConfig{}), noEffect()
-	var out []string
+	out := unknownKeys("routing", keys["routing"], tagNames(Routing{}))
+	out = append(out, unknownKeys("timeout", keys["timeout"], map[string]bool{"add": true, "del": true})...)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if reason, ok := noEffect[key]; ok {
 			out = append(out, "configuration key \""+key+"\" has no effect: "+reason)
 		} else if !known[key] && key != "args" && !strings.HasPrefix(key, "cni.dev/") {
 			out = append(out, "configuration key \""+key+"\" is not known and has no effect")
+		}
+	}
+	return out
+}
+
+// unknownKeys names the keys of an object that nobody reads.
+func unknownKeys(field string, raw json.RawMessage, known map[string]bool) []string {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(raw, &keys) != nil {
+		return nil
+	}
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if !known[key] {
+			out = append(out, "configuration key \""+field+"."+key+"\" is not known and has no effect")
 		}
 	}
 	return out
@@ -300,4 +320,23 @@ func duration(field, s string, unset time.Duration) (time.Duration, error) {
 		return 0, Invalid.Errorf("%s %q: want a duration from 1s to 1h, such as \"100s\"", field, clip(s))
 	}
 	return d, nil
+}
+
+// ParseForDEL is ParseConfig for a DEL: what DEL needs is in the journal, and a
+// pod must not outlive a misspelt value. Where a value is refused, only the
+// keys that say where things are count.
+func ParseForDEL(stdin []byte) (*Config, error) {
+	c, err := ParseConfig(stdin)
+	if !errors.Is(err, Invalid) {
+		return c, err
+	}
+	var keys map[string]json.RawMessage
+	if err = json.Unmarshal(stdin, &keys); err != nil {
+		return nil, decodeError("multiplexer's configuration", err)
+	}
+	needed := []string{
+		"cniVersion", "name", "type", "clusterNetwork", "clusterConfDir", "delegates", "confDir", "stateDir", "binDir", "runtimeConfig", "prevResult",
+	}
+	maps.DeleteFunc(keys, func(key string, _ json.RawMessage) bool { return !slices.Contains(needed, key) })
+	return ParseConfig(encode(keys))
 }

@@ -20,7 +20,13 @@ func ourTable(table int) bool { return table >= FirstTable && table <= lastTable
 
 // ours reports whether a rule is one of those that are set here.
 func (r Rule) ours() bool {
-	return (r.Priority == repliesPref || r.Priority == rangesPref) && ourTable(r.Table)
+	switch r.Priority {
+	case subnetPref:
+		return r.Table == unix.RT_TABLE_MAIN && r.Suppress > 0
+	case repliesPref, rangesPref:
+		return ourTable(r.Table)
+	}
+	return false
 }
 
 // applyRoutes fills the tables.

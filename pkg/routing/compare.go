@@ -64,7 +64,11 @@ func (p *Plan) Without(i int) *Plan {
 	byIt := func(r Route) bool {
 		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && r.by(n.Name) })
 	}
-	out.Rules = slices.DeleteFunc(slices.Clone(p.Rules), func(r Rule) bool { return nicOf(r.Table) })
+	out.Rules = slices.DeleteFunc(slices.Clone(p.Rules), func(r Rule) bool {
+		return nicOf(r.Table) || r.Priority == subnetPref && slices.ContainsFunc(p.NICs, func(n NIC) bool {
+			return n.Attachment == i && slices.Contains(n.Addresses, r.From.Addr())
+		})
+	})
 	out.Routes = slices.DeleteFunc(slices.Clone(p.Routes), func(r Route) bool { return nicOf(r.Table) })
 	out.Added = slices.DeleteFunc(slices.Clone(p.Added), byIt)
 	out.Sysctls = slices.DeleteFunc(slices.Clone(p.Sysctls), func(s Sysctl) bool {
@@ -101,7 +105,7 @@ func (p *Plan) unruled(have *State) []Address {
 	var out []Address
 	for _, a := range have.Addresses {
 		link, from := have.link(a.Dev), host(a.Prefix.Addr())
-		if p.nic(a.Dev) != nil && link.Up && !slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.From == from }) {
+		if p.nic(a.Dev) != nil && link.Up && !slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Priority == repliesPref && r.From == from }) {
 			out = append(out, a)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Share is what one NIC of a pod carries.
@@ -51,7 +53,7 @@ func (p *Pod) Carried(plan *Plan) ([]Share, error) {
 func carried(plan *Plan, have *State) []Share {
 	var ranges []netip.Prefix
 	for _, r := range have.Rules {
-		if r.ours() && r.To.IsValid() {
+		if r.ours() && r.Priority == rangesPref {
 			ranges = append(ranges, r.To)
 		}
 	}
@@ -89,13 +91,28 @@ func subnetsBy(nic string, have *State, ranges []netip.Prefix) []string {
 		}
 	}
 	var out []string
-	for _, r := range have.main(func(r *Route) bool { return unicast(r) && r.by(nic) && !defaults[r.key()] && isGlobal(r.Dst.Addr()) }) {
+	for _, r := range have.main(func(r *Route) bool { return unicast(r) && !defaults[r.key()] && isGlobal(r.Dst.Addr()) }) {
+		if !have.first(r.Dst).by(nic) {
+			continue // another NIC is on the same subnet, and comes first
+		}
 		overruled := slices.ContainsFunc(ranges, func(o netip.Prefix) bool { return o == r.Dst || inside(r.Dst, o) })
 		if to := hostOrPrefix(r.Dst); !overruled && !slices.Contains(out, to) {
 			out = append(out, to)
 		}
 	}
 	return out
+}
+
+// first is the route of main to a destination that the kernel takes: of the
+// lowest metric, the first.
+func (s *State) first(dst netip.Prefix) *Route {
+	var best *Route
+	for i := range s.Routes {
+		if r := &s.Routes[i]; r.Table == unix.RT_TABLE_MAIN && r.Dst == dst && (best == nil || r.Metric < best.Metric) {
+			best = r
+		}
+	}
+	return best
 }
 
 // everythingElse names the families whose default route a NIC has.

@@ -34,7 +34,7 @@ func (m *model) out(src, dst netip.Addr, oif string) string {
 			rule.To.IsValid() && !rule.To.Contains(dst) || rule.OIF != "" && (rule.OIF != oif || rule.IPv6 != dst.Is6()) {
 			continue
 		}
-		if best := m.best(rule.Table, dst, oif); best != nil {
+		if best := m.best(rule.Table, dst, oif); best != nil && (rule.Suppress == 0 || best.Dst.Bits() > rule.Suppress) {
 			return best.Dev
 		}
 	}

@@ -77,7 +77,10 @@ func readRule(in *netlink.Rule) (Rule, bool) {
 	if in.Dst != nil {
 		out.To = prefixOf(in.Dst)
 	}
-	special := in.Invert || in.Mark != 0 || in.IifName != "" || in.Tos != 0 || in.IPProto > 0 || in.Dport != nil || in.Sport != nil || in.UIDRange != nil
+	if in.SuppressPrefixlen > 0 {
+		out.Suppress = in.SuppressPrefixlen
+	}
+	special := in.SuppressPrefixlen == 0 || in.SuppressIfgroup >= 0 || in.Invert || in.Mark != 0 || in.IifName != "" || in.Tos != 0 || in.IPProto > 0 || in.Dport != nil || in.Sport != nil || in.UIDRange != nil
 	return out, known && !special
 }
 
@@ -86,6 +89,9 @@ func (r Rule) netlink() *netlink.Rule {
 	out.Priority, out.Table, out.OifName, out.Family = r.Priority, r.Table, r.OIF, unix.AF_INET
 	if r.IPv6 {
 		out.Family = unix.AF_INET6
+	}
+	if r.Suppress > 0 {
+		out.SuppressPrefixlen = r.Suppress
 	}
 	if r.From.IsValid() {
 		out.Src = netOf(r.From)

@@ -97,7 +97,7 @@ func everyAddressHasItsRule(plan *Plan, m *model, bad report) {
 	for _, a := range m.Addresses {
 		var tables []int
 		for _, r := range plan.Rules {
-			if r.From == host(a.Prefix.Addr()) {
+			if r.From == host(a.Prefix.Addr()) && r.Priority == repliesPref {
 				tables = append(tables, r.Table)
 			}
 		}

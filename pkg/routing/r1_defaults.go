@@ -102,10 +102,21 @@ func (d *decision) checkGateway(i int, nic *NIC, gateway netip.Addr) error {
 		return network.Invalid.Errorf(field+"%s has no %s address; name a gateway of a family that the network gives", d.Networks[i], gateway, nic.Name, familyName(gateway.Is6()))
 	case slices.Contains(nic.Addresses, gateway):
 		return network.Invalid.Errorf(field+"that is the address of %s itself, not of a gateway", d.Networks[i], gateway, nic.Name)
+	case d.isBroadcast(nic.Name, gateway):
+		return network.Invalid.Errorf(field+"that is no host's address; name a gateway on %s", d.Networks[i], gateway, d.subnets(nic.Name, gateway.Is6()))
 	case !d.onLink(nic.Name, gateway):
 		return network.Invalid.Errorf(field+"%s reaches %s directly, and the gateway is not there; name one that is", d.Networks[i], gateway, nic.Name, d.subnets(nic.Name, gateway.Is6()))
 	}
 	return nil
+}
+
+// isBroadcast reports whether an address is the first or the last of a NIC's
+// IPv4 subnets.
+func (d *decision) isBroadcast(nic string, a netip.Addr) bool {
+	return slices.ContainsFunc(d.After.Addresses, func(own Address) bool {
+		subnet := own.Prefix.Masked()
+		return own.Dev == nic && a.Is4() && subnet.Addr().Is4() && subnet.Bits() < 31 && (a == subnet.Addr() || a == lastOf(subnet))
+	})
 }
 
 // onLink reports whether a NIC reaches an address without a gateway.

@@ -30,7 +30,35 @@ func (d *decision) replyByRequest() error {
 			d.Rules = append(d.Rules, Rule{Priority: repliesPref, IPv6: ipv6, OIF: nic.Name, Table: nic.Table})
 		}
 	}
+	for i := range d.NICs {
+		d.Rules = append(d.Rules, d.ownSubnets(&d.NICs[i])...)
+	}
 	return nil
+}
+
+// ownSubnets let a NIC's address reach its subnet by main, where no other NIC
+// can be meant: a NIC that was down gets its subnet's route back there, from
+// the kernel, and the table's copy is gone for good.
+func (d *decision) ownSubnets(nic *NIC) []Rule {
+	var out []Rule
+	for _, a := range d.After.Addresses {
+		subnet := a.Prefix.Masked()
+		if a.Dev != nic.Name || !slices.Contains(nic.Addresses, a.Prefix.Addr()) || subnet.Bits() < 2 || subnet.IsSingleIP() || d.shared(nic, subnet) {
+			continue
+		}
+		out = append(out, Rule{
+			Priority: subnetPref, IPv6: isIPv6(subnet), From: host(a.Prefix.Addr()), To: subnet, Table: unix.RT_TABLE_MAIN, Suppress: subnet.Bits() - 1,
+		})
+	}
+	return out
+}
+
+// shared reports whether another NIC is in a subnet, or has a route into it.
+func (d *decision) shared(nic *NIC, subnet netip.Prefix) bool {
+	return slices.ContainsFunc(d.After.Addresses, func(a Address) bool { return a.Dev != nic.Name && subnet.Contains(a.Prefix.Addr()) }) ||
+		slices.ContainsFunc(slices.Concat(d.After.main(unicast), d.Added), func(r Route) bool {
+			return !r.by(nic.Name) && (r.Dst == subnet || inside(r.Dst, subnet))
+		})
 }
 
 // ensureTable fills a NIC's table with copies of its routes, and its default

@@ -89,7 +89,7 @@ func (d *decision) checkMoved() error {
 		if missing == "" {
 			continue
 		}
-		const what = "%s moves the %s default route to %s, but multiplexer does not know the cluster's %s: traffic to them would leave by %s too; name the ranges of pods and Services in clusterCIDRs of multiplexer's configuration"
+		const what = "%s moves the %s default route to %s, but multiplexer does not know the cluster's %s: that traffic would leave by %s too; name the ranges of pods and Services in clusterCIDRs of multiplexer's configuration"
 		args := []any{d.Networks[carrier.Attachment], familyName(ipv6), carrier.NIC, missing, carrier.NIC}
 		if d.Strict {
 			return network.Invalid.Errorf(what+" (routing.strict)", args...)

@@ -18,7 +18,7 @@ func (d *decision) nameOverlaps() error {
 			}
 			for _, cluster := range d.Plan.Ranges {
 				if cluster.Overlaps(r.Dst) && !isNodeLocal(cluster) {
-					d.warn("%s: its %s overlaps the cluster's %s, which leaves by %s: of that range, %s is for sockets bound to it", d.Networks[nic.Attachment], r.Dst, cluster, d.eth0(), nic.Name)
+					d.warn("%s: its %s overlaps the cluster's %s, which leaves by %s: only sockets bound to %s reach that network", d.Networks[nic.Attachment], r.Dst, cluster, d.eth0(), nic.Name)
 				}
 			}
 		}

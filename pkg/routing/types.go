@@ -15,6 +15,7 @@ import (
 const (
 	FirstTable     = 30000 // the cluster network's; the next NIC has 30001
 	lastTable      = 30999
+	subnetPref     = 29999 // R3, for what a NIC is on
 	repliesPref    = 30000 // R3
 	rangesPref     = 30100 // R4
 	backstopMetric = 1<<31 - 1
@@ -109,8 +110,8 @@ func (r *Route) String() string {
 	return b.String()
 }
 
-// Rule is one routing policy rule of the kinds that are used here. Only one
-// of From, To and OIF is set.
+// Rule is one routing policy rule of the kinds that are used here: from an
+// address, to a range, out of a device, or from an address to its subnet.
 type Rule struct {
 	Priority int          `json:"priority"`
 	IPv6     bool         `json:"ipv6,omitempty"`
@@ -118,18 +119,25 @@ type Rule struct {
 	To       netip.Prefix `json:"to,omitzero"`
 	OIF      string       `json:"oif,omitempty"`
 	Table    int          `json:"table"`
+	// Suppress leaves routes with a prefix of this length or shorter out of
+	// account; 0 leaves out none.
+	Suppress int `json:"suppress,omitempty"`
 }
 
 // String shows the rule as `ip rule` does.
 func (r Rule) String() string {
 	s := fmt.Sprintf("%d:", r.Priority)
-	switch {
-	case r.From.IsValid():
+	if r.From.IsValid() {
 		s += " from " + hostOrPrefix(r.From)
-	case r.To.IsValid():
+	}
+	if r.To.IsValid() {
 		s += " to " + hostOrPrefix(r.To)
-	case r.OIF != "":
+	}
+	if r.OIF != "" {
 		s += " oif " + r.OIF + " (" + familyName(r.IPv6) + ")"
+	}
+	if r.Suppress > 0 {
+		return fmt.Sprintf("%s lookup main suppress_prefixlength %d", s, r.Suppress)
 	}
 	return fmt.Sprintf("%s lookup %d", s, r.Table)
 }
