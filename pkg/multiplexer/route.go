@@ -76,8 +76,8 @@ func readRouted(entry *journal.Entry) (routed, error) {
 	if entry.Routing == nil {
 		return r, nil
 	}
-	if err := json.Unmarshal(entry.Routing, &r.plan); err != nil {
-		return r, network.IO.Errorf("decode the journal's routing plan: %w", err)
+	if err := json.Unmarshal(entry.Routing, &r.plan); err != nil || r.plan == nil {
+		return r, network.IO.Errorf("the journal's routing plan is damaged: delete the pod, so that it is started anew (%w)", err)
 	}
 	return r, nil
 }
@@ -133,9 +133,13 @@ func (r routed) checked(entry *journal.Entry) *routing.Plan {
 
 // unroute takes the rules away again, if the namespace is still there.
 func (c *call) unroute(entry *journal.Entry, netns string) error {
+	if netns == "" || entry.Routing == nil {
+		return nil
+	}
 	r, err := readRouted(entry)
-	if err != nil || r.plan == nil || netns == "" {
-		return err
+	if err != nil {
+		c.log.Warn("the rules are removed, but eth0's default route and sysctls stay as they are", "error", err.Error())
+		r.plan = &routing.Plan{}
 	}
 	return routing.Undo(netns, r.plan)
 }

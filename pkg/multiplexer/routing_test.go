@@ -1,6 +1,8 @@
 package multiplexer_test
 
 import (
+	"fmt"
+	"hash/crc32"
 	"os"
 	"slices"
 	"strings"
@@ -231,6 +233,13 @@ func TestRoutingOfStrangeNetworks(t *testing.T) {
 		"down":                        {`{"cniVersion":"1.0.0"}`, []string{address, "ip route append default via 10.50.0.1 dev $NIC", "ip link set $NIC down"}, nil},
 		"an address on two NICs":      {named, []string{address, "ip addr add 10.50.0.2/24 dev $NIC-far"}, nil},
 		"a default of a service":      {named, []string{address, "ip route add 10.94.0.0/16 dev $NIC tos 0x08", "ip route append default via 10.50.0.1 dev $NIC tos 0x10"}, nil},
+		"nowhere in its place":        {named, []string{address, "ip route replace unreachable default", "ip -6 route add blackhole default metric 7"}, nil},
+		"nowhere before it":           {named, []string{address, "ip route prepend blackhole default", "ip route add prohibit 0.0.0.0/1", "ip route add prohibit 128.0.0.0/1"}, nil},
+		"all that hosts can have":     {named, []string{address, "for p in 0.0.0.0/1 128.0.0.0/2 192.0.0.0/3; do ip route add \\$p via 10.50.0.1 dev $NIC; done; ip -6 route add 2000::/3 via fd50::1 dev $NIC"}, nil},
+		"a gateway of zeros":          {`{"cniVersion":"1.0.0","interfaces":[{"name":"$NIC","sandbox":"$CNI_NETNS"}],"ips":[{"address":"10.50.0.2/24","gateway":"0.0.0.0","interface":0},{"address":"fd50::2/64","gateway":"::","interface":0}]}`, []string{address}, nil},
+		"eth0's address for gateway":  {`{"cniVersion":"1.0.0","interfaces":[{"name":"$NIC","sandbox":"$CNI_NETNS"}],"ips":[{"address":"10.50.0.2/24","gateway":"10.244.7.3","interface":0}]}`, []string{address}, nil},
+		"no route to its gateway":     {`{"cniVersion":"1.0.0","interfaces":[{"name":"$NIC","sandbox":"$CNI_NETNS"}],"ips":[{"address":"10.50.0.2/24","gateway":"10.50.0.1","interface":0}]}`, []string{"ip addr add 10.50.0.2/24 dev $NIC noprefixroute", "ip route add 10.50.0.1 dev $NIC", "ip route add 10.92.0.0/16 via 10.50.0.1 dev $NIC", "ip route del 10.50.0.1"}, nil},
+		"an IPv4 address as IPv6":     {named, []string{address, "ip -6 addr add ::ffff:10.9.9.9/128 dev $NIC"}, nil},
 		"via the other family":        {named, []string{address, "ip route append default via inet6 fd50::1 dev $NIC", "ip route add 10.93.0.0/16 via inet6 fd50::1 dev $NIC"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -243,6 +252,11 @@ func TestRoutingOfStrangeNetworks(t *testing.T) {
 			f.ok("ADD", "c1")
 			f.ok("CHECK", "c1")
 			f.want(f.defaults(), []string{"default via 10.244.7.1 dev eth0", "default via fd00:244::1 dev eth0"})
+			for _, to := range []string{"192.0.2.1", "200.1.1.1", "2001:db8::1"} {
+				if route := f.ip("route", "get", to); !strings.Contains(route, "dev eth0") {
+					t.Errorf("%s is reached so: %s", to, route)
+				}
+			}
 			for _, want := range append(test.rules, "from 10.244.7.3 lookup 30000") {
 				if rules := f.ip("rule"); !strings.Contains(rules, want) {
 					t.Errorf("no rule %q:\n%s", want, rules)
@@ -325,4 +339,70 @@ func TestDELWithARefusedConfiguration(t *testing.T) {
 	f.want(f.calls()[len(f.calls())-2:], []string{"DEL a net1", "DEL cluster eth0"})
 	f.config = obj{"stateDir": "state"}
 	f.refused(f.call("DEL", "c1", nil), 7, "stateDir")
+}
+
+// The cluster network's halves and a secondary's whole do not mix.
+func TestRoutingOfAClusterInHalves(t *testing.T) {
+	f := newFixture(t)
+	f.write("net.d/10-cluster.conflist", conflist("cluster", obj{"type": "bridge", "bridge": "cni0",
+		"ipam": static([]string{"10.244.7.3/24 via 10.244.7.1"}, to("0.0.0.0/1"), to("128.0.0.0/1"))}))
+	f.write("conf/a.conflist", conflist("a", obj{"type": "bridge", "bridge": "br-a", "ipam": static([]string{"10.50.0.9/24 via 10.50.0.1"}, to("0.0.0.0/1"), to("0.0.0.0/0"))}))
+	f.networks("a").ok("ADD", "c1")
+	f.ok("CHECK", "c1")
+	f.want(f.defaults(), []string{"0.0.0.0/1 via 10.244.7.1 dev eth0", "128.0.0.0/1 via 10.244.7.1 dev eth0"})
+	f.ok("DEL", "c1")
+}
+
+// A rule of a plugin's own that comes first is named.
+func TestRoutingNamesForeignRules(t *testing.T) {
+	f := newFixture(t).realCluster()
+	f.write("conf/a.conflist", conflist("a", f.odd(`{"cniVersion":"1.0.0"}`, "ip addr add 10.50.0.2/24 dev $NIC", "ip rule add pref 100 to 192.0.2.0/24 lookup 77")))
+	out := f.networks("a").ok("ADD", "c1")
+	if !strings.Contains(string(out.Stderr), "100: to 192.0.2.0/24 lookup 77") {
+		t.Errorf("standard error: %s", out.Stderr)
+	}
+	f.ok("DEL", "c1")
+}
+
+// DEL detaches and ends the journal, whatever became of the namespace and of
+// the journal's plan meanwhile.
+func TestDELInADamagedNamespace(t *testing.T) {
+	for name, harm := range map[string]func(f *fixture){
+		"eth0 is down": func(f *fixture) { f.ip("link", "set", "eth0", "down") },
+		"eth0 is gone": func(f *fixture) { f.ip("link", "del", "eth0") },
+		"no rules":     func(f *fixture) { f.ip("rule", "flush") },
+		"damaged plan": func(f *fixture) { f.replan(`{"nics":5}`) },
+		"empty plan":   func(f *fixture) { f.replan(`null`) },
+		"odd plan":     func(f *fixture) { f.replan(`{"removed":[{"table":254,"dev":"eth0"}],"added":[{"table":254}]}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t).realCluster()
+			f.config = obj{"clusterCIDRs": known()}
+			f.wan("a")
+			f.networks(`[{"name":"a","default-route":["10.50.0.1"]}]`).ok("ADD", "c1")
+			harm(f)
+			if e := f.call("CHECK", "c1", nil).Error(); e == nil {
+				t.Error("CHECK finds nothing")
+			}
+			f.ok("DEL", "c1")
+			if left := f.ip("rule"); strings.Contains(left, "3000") {
+				t.Errorf("rules are left:\n%s", left)
+			}
+			if _, err := os.Stat(f.file("state/journal/c1")); err == nil {
+				t.Error("the journal is left")
+			}
+		})
+	}
+}
+
+// replan puts another routing plan into the journal.
+func (f *fixture) replan(plan string) {
+	f.Helper()
+	line := fmt.Sprintf(`{"e":"routing","t":"2026-01-01T00:00:00Z","routing":%s}`, plan)
+	journal, err := os.OpenFile(f.file("state/journal/c1"), os.O_APPEND|os.O_WRONLY, 0)
+	f.must(err)
+	_, err = fmt.Fprintf(journal, "%08x %s\n", crc32.ChecksumIEEE([]byte(line)), line)
+	f.must(err)
+	f.must(journal.Close())
 }

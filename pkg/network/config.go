@@ -203,7 +203,7 @@ func (c *Config) readValues(in *fileConfig) error {
 	}
 	for i, s := range in.ClusterCIDRs {
 		p, perr := netip.ParsePrefix(s)
-		if perr != nil {
+		if perr != nil || p.Addr().Is4In6() {
 			return Invalid.Errorf("clusterCIDRs[%d] %q: want an address range such as 10.244.0.0/16", i, clip(s))
 		}
 		if p.Bits() < 2 {

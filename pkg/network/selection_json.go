@@ -218,7 +218,7 @@ func (s *Selection) readDefaultRoute(gateways *[]string) error {
 	list := []netip.Addr{}
 	for _, g := range *gateways {
 		addr, err := netip.ParseAddr(g)
-		if err != nil || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLoopback() || addr.Is4In6() {
+		if err != nil || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLoopback() || addr.Is4In6() || addr.Zone() != "" {
 			return Invalid.Errorf(`"default-route": %q is no gateway address`, clip(g))
 		}
 		list = append(list, addr)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
 // apply brings the namespace from what it holds to what the plan wants. Only
@@ -106,7 +108,15 @@ func (p *Pod) applyMain(plan *Plan, have *State) error {
 
 // addRoute appends: a route that is there already with another gateway stays.
 func (p *Pod) addRoute(r *Route) error {
+	if r.Dev != "" && p.index[r.Dev] == 0 {
+		return network.Missing.Errorf("add route %q in %s: the interface is gone", r, p.path)
+	}
 	err := p.handle.RouteAppend(r.netlink(p.index))
+	if onlink := *r; errors.Is(err, unix.ENETUNREACH) && r.Gateway.IsValid() {
+		// The gateway's own route is in no table that the kernel looks into.
+		onlink.Onlink = true
+		err = p.handle.RouteAppend(onlink.netlink(p.index))
+	}
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add route %q in %s: %w", r, p.path, err)
 	}

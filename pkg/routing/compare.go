@@ -3,7 +3,6 @@ package routing
 import (
 	"errors"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -72,7 +71,7 @@ func (p *Plan) Without(i int) *Plan {
 	out.Routes = slices.DeleteFunc(slices.Clone(p.Routes), func(r Route) bool { return nicOf(r.Table) })
 	out.Added = slices.DeleteFunc(slices.Clone(p.Added), byIt)
 	out.Sysctls = slices.DeleteFunc(slices.Clone(p.Sysctls), func(s Sysctl) bool {
-		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && strings.Contains(s.Key, "/"+n.Name+"/") })
+		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && s.nic() == n.Name })
 	})
 	for c := range out.Carriers {
 		out.Carriers[c].Routes = slices.DeleteFunc(slices.Clone(p.Carriers[c].Routes), byIt)
@@ -85,8 +84,23 @@ func (p *Plan) Without(i int) *Plan {
 func (p *Plan) strangers(have *State, ipv6 bool) []Route {
 	carrier := p.carrier(ipv6)
 	wanted := keysOf(carrier.Routes)
-	return slices.DeleteFunc(defaultLike(have.main(unicast), ipv6), func(r Route) bool {
-		return wanted[r.key()] || !carrier.Asked && carrier.NIC != "" && r.Dev == carrier.NIC
+	out := slices.DeleteFunc(defaultLike(have.main(unicast), ipv6), func(r Route) bool {
+		own := r.Dev == carrier.NIC || carrier.NIC == "" && r.Dev == p.eth0()
+		return wanted[r.key()] || own && !carrier.Asked
+	})
+	for _, r := range defaultLike(have.main(func(r *Route) bool { return !unicast(r) }), ipv6) {
+		if carrier.hiddenBy(&r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// hiddenBy reports whether a default route to nowhere comes before the
+// carrier's.
+func (c *Carrier) hiddenBy(nowhere *Route) bool {
+	return slices.ContainsFunc(c.Routes, func(r Route) bool {
+		return nowhere.Dst.Bits() > r.Dst.Bits() || nowhere.Dst == r.Dst && nowhere.Metric <= r.Metric
 	})
 }
 

@@ -10,22 +10,61 @@ func unicast(r *Route) bool { return r.Type == 0 }
 
 // defaultLike returns the routes of a family that act as a default route: to
 // everything, or to parts that together are everything, such as 0.0.0.0/1
-// and 128.0.0.0/1. Routes inside a part are none of them.
+// and 128.0.0.0/1, or every address that a host can have. Routes inside a
+// part are none of them.
 func defaultLike(routes []Route, ipv6 bool) []Route {
-	var whole, parts []Route
+	var whole, rest []Route
 	for _, r := range routes {
 		switch {
 		case isIPv6(r.Dst) != ipv6:
 		case r.Dst.Bits() == 0:
 			whole = append(whole, r)
-		case !slices.ContainsFunc(routes, func(o Route) bool { return inside(r.Dst, o.Dst) && o.Dst.Bits() > 0 }):
-			parts = append(parts, r)
+		default:
+			rest = append(rest, r)
 		}
 	}
-	if covers(parts) {
-		whole = append(whole, parts...)
+	parts := widest(rest)
+	all, hosts := everything(ipv6), hostsOf(ipv6)
+	if covers(parts, all.Addr(), lastOf(all)) {
+		return append(whole, parts...)
+	}
+	if covers(parts, hosts[0], hosts[1]) {
+		for _, r := range parts {
+			if r.Dst.Masked().Addr().Compare(hosts[1]) <= 0 && lastOf(r.Dst).Compare(hosts[0]) >= 0 {
+				whole = append(whole, r)
+			}
+		}
 	}
 	return whole
+}
+
+// hostsOf are the first and the last address that a host on the Internet can
+// have.
+func hostsOf(ipv6 bool) [2]netip.Addr {
+	if ipv6 {
+		global := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20}), 3)
+		return [2]netip.Addr{global.Addr(), lastOf(global)}
+	}
+	return [2]netip.Addr{netip.AddrFrom4([4]byte{1}), netip.AddrFrom4([4]byte{223, 255, 255, 255})}
+}
+
+// widest returns the routes that are inside no other one's destination, by
+// address.
+func widest(routes []Route) []Route {
+	sorted := slices.Clone(routes)
+	slices.SortStableFunc(sorted, func(a, b Route) int {
+		if c := a.Dst.Addr().Compare(b.Dst.Addr()); c != 0 {
+			return c
+		}
+		return a.Dst.Bits() - b.Dst.Bits()
+	})
+	var out []Route
+	for _, r := range sorted {
+		if len(out) == 0 || !inside(r.Dst, out[len(out)-1].Dst) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // inside reports whether a is a proper part of b.
@@ -33,26 +72,19 @@ func inside(a, b netip.Prefix) bool {
 	return isIPv6(a) == isIPv6(b) && a.Bits() > b.Bits() && b.Contains(a.Addr())
 }
 
-// covers reports whether routes of one family reach every address of it.
-func covers(routes []Route) bool {
-	sorted := slices.Clone(routes)
-	slices.SortFunc(sorted, func(a, b Route) int { return a.Dst.Addr().Compare(b.Dst.Addr()) })
-	var next netip.Addr // the first address that nobody reaches yet
-	for i, r := range sorted {
-		first := r.Dst.Masked().Addr()
-		if i == 0 {
-			if !first.IsUnspecified() {
-				return false
-			}
-		} else if first.Compare(next) > 0 {
+// covers reports whether sorted routes reach every address from first to last.
+func covers(sorted []Route, first, last netip.Addr) bool {
+	next := first // that nobody reaches yet
+	for _, r := range sorted {
+		if r.Dst.Masked().Addr().Compare(next) > 0 {
 			return false
 		}
-		after := lastOf(r.Dst).Next()
-		if !after.IsValid() { // the family's last address
+		end := lastOf(r.Dst)
+		if end.Compare(last) >= 0 {
 			return true
 		}
-		if i == 0 || after.Compare(next) > 0 {
-			next = after
+		if end.Compare(next) >= 0 {
+			next = end.Next()
 		}
 	}
 	return false

@@ -1,7 +1,11 @@
 package routing
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
@@ -87,7 +91,8 @@ func (g *Guard) Finish(in Input) (*Plan, error) {
 			return plan, nil
 		}
 		in.After.Addresses = have.Addresses
-		in.After.Routes = append(in.After.Routes, in.After.newIn(have)...)
+		own := keysOf(plan.Added)
+		in.After.Routes = append(in.After.Routes, slices.DeleteFunc(in.After.newIn(have), func(r Route) bool { return own[r.key()] })...)
 		now = have
 	}
 }
@@ -135,25 +140,43 @@ func Undo(netns string, plan *Plan) error {
 	if err != nil {
 		return fmt.Errorf("undo routing: %w", err)
 	}
-	if err = pod.apply(undoing(plan, have), have); err != nil {
-		return fmt.Errorf("undo routing: %w", err)
-	}
-	if err = pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)); err != nil {
+	back := undoing(plan, have)
+	err = errors.Join(
+		pod.applyRoutes(back, have), pod.applyRules(nil, have.Rules), pod.applyMain(&Plan{Removed: back.Removed}, have),
+		pod.giveBack(back.Added, have), pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)))
+	if err != nil {
 		return fmt.Errorf("undo routing: %w", err)
 	}
 	return nil
 }
 
+// giveBack restores the cluster network's routes. One that its NIC cannot
+// take any more, since somebody set it down or took its addresses, went with
+// what it needs.
+func (p *Pod) giveBack(routes []Route, have *State) error {
+	err := p.applyMain(&Plan{Added: routes}, have)
+	for _, gone := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENODEV, unix.EINVAL} {
+		if errors.Is(err, gone) {
+			return nil
+		}
+	}
+	return err
+}
+
 // undoing is the plan that takes another back, as far as its NICs are there.
 func undoing(plan *Plan, have *State) *Plan {
 	back := &Plan{}
+	there := func(dev string) bool { return have.link(dev) != nil }
 	for _, r := range plan.Added {
-		if have.link(r.Dev) != nil || len(r.Hops) > 0 {
+		if r.Dst.IsValid() && r.everyDev(there) {
 			back.Removed = append(back.Removed, r)
 		}
 	}
 	for _, r := range plan.Removed {
-		if nic := plan.nic(r.Dev); nic != nil && nic.Attachment == 0 && have.link(r.Dev) != nil {
+		if r.Dst.IsValid() && r.everyDev(func(dev string) bool {
+			nic := plan.nic(dev)
+			return there(dev) && nic != nil && nic.Attachment == 0
+		}) {
 			back.Added = append(back.Added, r)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // readRoute takes a route over from the library. Routes that are none of
 // ours to reason about (of table "local", of multicast) come out as nothing.
 func readRoute(in *netlink.Route, names map[int]string) []Route {
-	if in.Table == unix.RT_TABLE_LOCAL || in.Dst == nil || (in.Family != unix.AF_INET && in.Family != unix.AF_INET6) {
+	if in.Table == unix.RT_TABLE_LOCAL || in.Dst == nil || prefixOf(in.Dst).Addr().Is4In6() || (in.Family != unix.AF_INET && in.Family != unix.AF_INET6) {
 		return nil
 	}
 	out := Route{
@@ -50,6 +50,9 @@ func (r *Route) netlink(index map[string]int) *netlink.Route {
 		Table: r.Table, Dst: netOf(r.Dst), LinkIndex: index[r.Dev], Priority: r.Metric, Tos: r.TOS,
 		Type: r.Type, Scope: netlink.Scope(r.Scope), Src: ipOf(r.Source), MTU: r.MTU, AdvMSS: r.AdvMSS,
 		Protocol: unix.RTPROT_STATIC,
+	}
+	if r.Protocol != 0 {
+		out.Protocol = netlink.RouteProtocol(r.Protocol)
 	}
 	out.Gw, out.Via = splitGateway(r.Dst, r.Gateway)
 	if r.Onlink {

@@ -127,7 +127,7 @@ func (d *decision) gateway(nic *NIC, ipv6 bool) netip.Addr {
 		if ip.Interface == nil || result.Interfaces[*ip.Interface].Name != nic.Name {
 			continue
 		}
-		if gateway := addrOf(ip.Gateway); gateway.IsValid() && gateway.Is6() == ipv6 && !slices.Contains(nic.Addresses, gateway) {
+		if gateway := addrOf(ip.Gateway); gateway.IsValid() && gateway.Is6() == ipv6 && !gateway.IsUnspecified() && d.owner(gateway) == "" {
 			return gateway
 		}
 	}

@@ -1,11 +1,19 @@
 package routing
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // nameOverlaps is R6: networks may overlap, but whoever loses is named. Two
 // attachments on one subnet are two ways to it; a secondary on one of the
 // cluster's ranges is reached by sockets bound to it alone.
 func (d *decision) nameOverlaps() error {
+	for _, r := range d.After.Rules {
+		if r.Priority > 0 && r.Priority <= rangesPref && !r.ours() && !slices.Contains(d.Before.Rules, r) {
+			d.warn("a network's plugin added the rule %q: it comes before multiplexer's, and decides first", r)
+		}
+	}
 	for i := range d.NICs {
 		nic := &d.NICs[i]
 		if nic.Attachment == 0 {

@@ -72,7 +72,8 @@ func (p *Plan) dropped(i int, in *current.Result, ipv6 bool) []netip.Prefix {
 		}
 	}
 	for _, r := range p.Removed {
-		if nic := p.nic(r.Dev); nic != nil && nic.Attachment == i && isIPv6(r.Dst) == ipv6 && !keysOf(carrier.Routes)[r.key()] {
+		stays := slices.ContainsFunc(carrier.Routes, func(o Route) bool { return o.Dst == r.Dst }) && carrier.Attachment == i && !carrier.Asked
+		if nic := p.nic(r.Dev); nic != nil && nic.Attachment == i && isIPv6(r.Dst) == ipv6 && !stays {
 			out = append(out, r.Dst)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // State is what the kernel holds in a pod's namespace, as far as the rules
-// care: no loopback, no table "local".
+// care: no loopback, no dummies, no table "local".
 type State struct {
 	Links     []Link
 	Addresses []Address
@@ -62,7 +62,8 @@ func (p *Pod) State() (*State, error) {
 	for _, l := range links {
 		attrs := l.Attrs()
 		names[attrs.Index], p.index[attrs.Name] = attrs.Name, attrs.Index
-		if attrs.Flags&net.FlagLoopback == 0 {
+		// An address on a dummy is one of the pod itself, as on lo.
+		if attrs.Flags&net.FlagLoopback == 0 && l.Type() != "dummy" {
 			s.Links = append(s.Links, Link{Name: attrs.Name, Up: attrs.Flags&net.FlagUp != 0})
 		}
 	}
@@ -85,7 +86,7 @@ func (p *Pod) State() (*State, error) {
 // isGlobal reports whether an address can be one end of a connection that
 // leaves its link, so that the way of replies matters.
 func isGlobal(a netip.Addr) bool {
-	return a.IsValid() && !a.IsLoopback() && !a.IsMulticast() && (a.Is4() || !a.IsLinkLocalUnicast())
+	return a.IsValid() && !a.Is4In6() && !a.IsLoopback() && !a.IsMulticast() && (a.Is4() || !a.IsLinkLocalUnicast())
 }
 
 func (p *Pod) routes(names map[int]string) ([]Route, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -47,6 +48,9 @@ func (p *Pod) writeSysctls(settings []Sysctl, value func(Sysctl) string) error {
 		return nil
 	})
 }
+
+// nic is the interface that the setting is of.
+func (s Sysctl) nic() string { return path.Base(path.Dir(s.Key)) }
 
 func wanted(s Sysctl) string { return s.Want }
 func former(s Sysctl) string { return s.Had }

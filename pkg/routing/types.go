@@ -39,8 +39,8 @@ type Route struct {
 	AdvMSS  int          `json:"advmss,omitempty"`
 	Hops    []Hop        `json:"hops,omitempty"`
 
-	Protocol int  `json:"-"` // unix.RTPROT_*; not part of what is compared
-	Encap    bool `json:"-"` // it wraps packets: it can be compared, not copied
+	Protocol int  `json:"proto,omitempty"` // unix.RTPROT_*; not part of what is compared
+	Encap    bool `json:"-"`               // it wraps packets: it can be compared, not copied
 }
 
 // Hop is one of several next hops.
@@ -71,10 +71,19 @@ func (r *Route) by(nic string) bool {
 	return r.Dev == nic || slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Dev == nic })
 }
 
+// everyDev reports whether a predicate likes every NIC of the route, and
+// there is one.
+func (r *Route) everyDev(like func(dev string) bool) bool {
+	if len(r.Hops) == 0 {
+		return r.Dev != "" && like(r.Dev)
+	}
+	return !slices.ContainsFunc(r.Hops, func(h Hop) bool { return !like(h.Dev) })
+}
+
 // in returns a copy of the route for another table.
 func (r *Route) in(table int) Route {
 	out := *r
-	out.Table = table
+	out.Table, out.Protocol = table, 0
 	return out
 }
 
