@@ -55,6 +55,9 @@ func route(table int, dst, gateway, dev string) Route {
 		r.Gateway = netip.MustParseAddr(gateway)
 	}
 	r.Metric = plainMetric(r.Dst)
+	if gateway == "" && !isIPv6(r.Dst) {
+		r.Scope = unix.RT_SCOPE_LINK
+	}
 	return r
 }
 

@@ -79,16 +79,26 @@ func (g *Guard) Finish(in Input) (*Plan, error) {
 	if in.Sysctls, err = g.pod.readSysctls(sysctlKeys(in.After)); err != nil {
 		return nil, fmt.Errorf("routing: %w", err)
 	}
-	// An address that comes meanwhile gets its rule too.
+	// What comes meanwhile is taken in: an address, or a route that the
+	// kernel did not show before (its dump leaves out what stands between the
+	// next hops of an IPv6 route).
 	now := in.After
 	for try := 1; ; try++ {
 		plan, have, setErr := g.set(in, now)
 		if setErr != nil {
 			return nil, fmt.Errorf("routing: %w", setErr)
 		}
-		late := plan.unruled(have)
-		if len(late) == 0 || try == 3 {
+		settled := len(plan.unruled(have)) == 0
+		if err = g.readBack(plan, have); err != nil { // R7
+			settled = false
+		}
+		switch {
+		case settled:
 			return plan, nil
+		case try == 3 && err != nil:
+			return nil, network.IO.Errorf("routing: the kernel does not hold what was set: %w", err)
+		case try == 3:
+			return plan, nil // later addresses are the pod's own affair
 		}
 		in.After.Addresses = have.Addresses
 		own := keysOf(plan.Added)
@@ -115,17 +125,16 @@ func (g *Guard) set(in Input, now *State) (*Plan, *State, error) {
 		return nil, nil, err
 	}
 	have, err := g.pod.State()
-	if err != nil {
-		return nil, nil, err
-	}
+	return plan, have, err
+}
+
+// readBack compares what the kernel holds with the plan.
+func (g *Guard) readBack(plan *Plan, have *State) error {
 	sysctls, err := g.pod.readSysctls(keysIn(plan.Sysctls))
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if err = compare(plan, have, sysctls); err != nil { // R7
-		return nil, nil, network.IO.Errorf("the kernel does not hold what was set: %w", err)
-	}
-	return plan, have, nil
+	return compare(plan, have, sysctls)
 }
 
 // Undo takes away what a plan set in the namespace and gives the cluster

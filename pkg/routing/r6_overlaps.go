@@ -9,11 +9,7 @@ import (
 // attachments on one subnet are two ways to it; a secondary on one of the
 // cluster's ranges is reached by sockets bound to it alone.
 func (d *decision) nameOverlaps() error {
-	for _, r := range d.After.Rules {
-		if r.Priority > 0 && r.Priority <= rangesPref && !r.ours() && !slices.Contains(d.Before.Rules, r) {
-			d.warn("a network's plugin added the rule %q: it comes before multiplexer's, and decides first", r)
-		}
-	}
+	d.nameForeignRules()
 	for i := range d.NICs {
 		nic := &d.NICs[i]
 		if nic.Attachment == 0 {
@@ -32,6 +28,15 @@ func (d *decision) nameOverlaps() error {
 		}
 	}
 	return nil
+}
+
+// nameForeignRules names what plugins put before the rules that are set here.
+func (d *decision) nameForeignRules() {
+	for _, r := range d.After.Rules {
+		if r.Priority > 0 && r.Priority <= rangesPref && !r.ours() && !slices.Contains(d.Before.Rules, r) {
+			d.warn("a network's plugin added the rule %q: it comes before multiplexer's, and decides first", r)
+		}
+	}
 }
 
 // carriesAll reports whether the route is one of those that carry everything.
