@@ -23,6 +23,7 @@ MAX_SIZE := 6000000
 export MULTIPLEXER_BIN := $(CURDIR)/bin/multiplexer
 # An assignment of its own: the shell stops here when the plugins do not build.
 USE_PLUGINS = MULTIPLEXER_CNI_PLUGINS=$$(tools/cniplugins.sh); export MULTIPLEXER_CNI_PLUGINS
+USE_KUBE = MULTIPLEXER_KUBE=$$(tools/kube.sh); export MULTIPLEXER_KUBE
 
 .PHONY: help
 help: ## list the verbs
@@ -39,6 +40,10 @@ build: ## build bin/multiplexer and bin/multiplexerd
 .PHONY: plugins
 plugins:
 	@tools/cniplugins.sh >/dev/null
+
+.PHONY: kube
+kube:
+	@tools/kube.sh >/dev/null
 
 .PHONY: test-packages
 test-packages:
@@ -87,8 +92,8 @@ race-compiler:
 	}
 
 .PHONY: test-main
-test-main: build plugins test-packages race-compiler
-	@$(USE_PLUGINS); tools/suite.sh "unit and namespace tests" \
+test-main: build plugins kube test-packages race-compiler
+	@$(USE_PLUGINS); $(USE_KUBE); tools/suite.sh "unit and namespace tests" \
 		env CGO_ENABLED=1 go test $(TESTFLAGS) ./...
 
 .PHONY: test-nested
