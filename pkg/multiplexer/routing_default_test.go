@@ -209,3 +209,35 @@ func TestRoutingLeavesAlone(t *testing.T) {
 		})
 	}
 }
+
+// A network without a kernel device (a VF for a user-space driver) changes
+// nothing for the others, and keeps its place in the order of tables.
+func TestDefaultRouteBesideANICWithoutKernelDevice(t *testing.T) {
+	f := newFixture(t).realCluster()
+	f.config = obj{"clusterCIDRs": known()}
+	f.hostLinks()
+	f.wan("a", to("0.0.0.0/0"))
+	steps := obj{"CHECK": []any{}, "ADD": []any{obj{"result": obj{
+		"cniVersion": "1.1.0", "interfaces": []any{obj{"name": "net1", "sandbox": f.pod.Path(), "pciID": "0000:03:02.1"}},
+		"ips": []any{obj{"address": "10.60.0.2/24", "gateway": "10.60.0.1", "interface": 0}}, "routes": []any{obj{"dst": "0.0.0.0/0"}},
+	}}}}
+	f.write("conf/vfio.conflist", f.list("vfio", "10.60.0.0/24", steps))
+	before := f.snapshot()
+	out := f.networks(`[{"name":"vfio"},{"name":"a","default-route":["10.50.0.1"]}]`).ok("ADD", "c1")
+	f.ok("CHECK", "c1")
+	f.want(f.defaults(), []string{"default via 10.50.0.1 dev net2", "default via fd00:244::1 dev eth0"})
+	if rules := f.ip("rule"); !strings.Contains(rules, "from 10.50.0.9 lookup 30002") || strings.Contains(rules, "10.60") {
+		t.Errorf("rules:\n%s", rules)
+	}
+	result, err := out.Result()
+	f.must(err)
+	f.want(shown(result), []string{"gateway fd00:244::1", "gateway 10.50.0.1", "gateway fd50::1", "default fd00:244::1 0", "default 10.50.0.1 0"})
+	f.ok("DEL", "c1")
+	f.tidy()
+	f.samePod(before)
+	f.networks("vfio").ok("ADD", "c1")
+	f.want(f.defaults(), []string{"default via 10.244.7.1 dev eth0", "default via fd00:244::1 dev eth0"})
+	f.want(strings.Contains(f.ip("rule"), "30"), false)
+	f.ok("CHECK", "c1")
+	f.ok("DEL", "c1")
+}
