@@ -18,7 +18,7 @@ const module = "github.com/multiplexer-cni/multiplexer"
 // so rooms of one floor do not import each other.
 var floors = [][]string{
 	{"pkg/network", "pkg/podns"},
-	{"pkg/plan", "pkg/delegate", "pkg/routing", "pkg/journal"},
+	{"pkg/plan", "pkg/delegate", "pkg/routing", "pkg/journal", "pkg/agentapi"},
 	{"pkg/multiplexer"},
 	{"cmd/multiplexer", "cmd/multiplexerd"},
 }

@@ -30,6 +30,7 @@ type call struct {
 	runner  *delegate.Runner
 	store   *journal.Store
 	planner *plan.Planner
+	agent   *fromAgent // nil without an agent
 }
 
 // parser reads a configuration, as strictly as the verb needs.
@@ -66,8 +67,11 @@ func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
 	}
 	c.store = &journal.Store{Dir: config.StateDir, Now: p.Now}
 	c.planner = &plan.Planner{Config: config, Warn: func(msg string) { c.log.Warn(msg) }}
-	if config.AgentSocket == "" {
-		c.planner.Definitions = plan.NewDir(config.ConfDir, network.Isolation{On: config.NamespaceIsolation, Global: config.GlobalNamespaces})
+	files := plan.NewDir(config.ConfDir, network.Isolation{On: config.NamespaceIsolation, Global: config.GlobalNamespaces})
+	c.planner.Definitions, c.planner.Files = files, files
+	if config.AgentSocket != "" {
+		c.agent = &fromAgent{call: c, files: files}
+		c.planner.Definitions = c.agent
 	}
 	return c, nil
 }

@@ -3,6 +3,7 @@ package multiplexer
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
@@ -37,7 +38,11 @@ func (c *call) route(guard *routing.Guard, entry *journal.Entry, parts []network
 	for i, part := range parts {
 		networks[i] = routing.Network{Attachment: c.attachment(entry, i), Result: part.Indexed(c.args.Netns)}
 	}
-	plan, err := guard.Finish(routing.Input{Networks: networks, Ranges: c.config.ClusterCIDRs, Strict: c.config.Routing.Strict})
+	ranges := c.config.ClusterCIDRs
+	if c.agent != nil && c.agent.known != nil {
+		ranges = slices.Concat(ranges, c.agent.known.Ranges)
+	}
+	plan, err := guard.Finish(routing.Input{Networks: networks, Ranges: ranges, Strict: c.config.Routing.Strict})
 	if err != nil {
 		return err
 	}

@@ -211,6 +211,6 @@ func TestAgentAbsent(t *testing.T) {
 	f.config = obj{"agentSocket": f.file("agent.sock")}
 	f.ok("ADD", "plain")
 	before := f.snapshot()
-	f.refused(f.networks("a").call("ADD", "c1", nil), 11, "agent.sock", "agentSocket", "no agent")
+	f.refused(f.networks("a").call("ADD", "c1", nil), 11, "agent.sock", "no such file", "wait until it answers")
 	nettest.RequireSame(t, before, f.snapshot())
 }

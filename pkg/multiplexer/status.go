@@ -22,7 +22,7 @@ func (c *call) status(ctx context.Context) error {
 	if err := c.readyNow(); err != nil {
 		return types.NewError(codeNotAvailable, err.Error(), "")
 	}
-	if err := c.statusOfCluster(ctx); err != nil || c.planner.Definitions == nil {
+	if err := c.statusOfCluster(ctx); err != nil || c.agent != nil {
 		return err // without the agent nothing is known of the default networks
 	}
 	defaults, err := c.planner.DefaultNetworks(ctx)

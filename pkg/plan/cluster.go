@@ -139,12 +139,14 @@ func firstFit(dir string) (*network.Attachment, error) {
 	return nil, network.Again.Errorf("%w (yet): %s holds no .conflist, .conf or .json file but meta-plugins'; install the cluster's own network, or name it in clusterNetwork", ErrNoCluster, dir)
 }
 
-// clusterByName looks a name up as a definition, then in clusterConfDir.
+// clusterByName looks a name up in confDir, then in clusterConfDir, then
+// among the definitions that are elsewhere: a node's own files need no agent.
 func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attachment, error) {
 	var notDefined error
-	if s, err := configReference(ref); err == nil && p.Definitions != nil {
+	s, err := configReference(ref)
+	if err == nil {
 		var d *Definition
-		d, notDefined = p.Definitions.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)
+		d, notDefined = p.Files.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)
 		if notDefined == nil {
 			return &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source}, nil
 		}
@@ -163,6 +165,13 @@ func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attac
 	}
 	if found != nil {
 		return &network.Attachment{List: *found.list, Reference: found.list.Name, Source: found.path}, nil
+	}
+	if p.Definitions != Definitions(p.Files) && s.Name != "" {
+		var d *Definition
+		if d, err = p.Definitions.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name); err != nil {
+			return nil, fmt.Errorf("clusterNetwork %q: %w", ref, err)
+		}
+		return &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source}, nil
 	}
 	if notDefined != nil && !errors.Is(notDefined, errNoDefinition) {
 		return nil, fmt.Errorf("clusterNetwork %q: %w", ref, notDefined)

@@ -41,7 +41,8 @@ func (p Pod) String() string { return p.Namespace + "/" + p.Name }
 // Planner makes plans for one configuration.
 type Planner struct {
 	Config      *network.Config
-	Definitions Definitions // nil: nothing can be resolved by name now
+	Definitions Definitions
+	Files       *Dir // the node's own networks
 	Warn        func(msg string)
 }
 
@@ -193,10 +194,6 @@ func (p *Planner) isolation() network.Isolation {
 }
 
 func (p *Planner) find(ctx context.Context, podNamespace, namespace, name string) (*Definition, error) {
-	if p.Definitions == nil {
-		return nil, network.Again.Errorf("nothing answers at agentSocket %s; this version has no agent: set \"agentSocket\": \"\" to resolve networks from confDir",
-			p.Config.AgentSocket)
-	}
 	return p.Definitions.Definition(ctx, podNamespace, namespace, name)
 }
 

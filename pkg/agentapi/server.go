@@ -1,0 +1,146 @@
+package agentapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Server answers the plugins of one node.
+type Server struct {
+	// Answer knows, within ctx. Its error's kind and text go to the plugin.
+	Answer func(ctx context.Context, request *Request) (*Known, error)
+	Log    *slog.Logger
+	Busy   int // requests that are answered at once
+	Queue  int // more that wait for their turn; the rest is sent away
+}
+
+// Listen makes the socket, for root alone, in place of what an agent before
+// left. Two agents must not share it: the later one takes it over.
+func Listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the agent socket's directory: %w", err)
+	}
+	// Nobody can connect before the mode is right, and the rename is atomic.
+	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("make the agent socket: %w", err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("make the agent socket: %w", err)
+	}
+	listener.SetUnlinkOnClose(false)
+	if err = errors.Join(os.Chmod(temporary, 0o600), os.Rename(temporary, path)); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the agent socket: %w", err), listener.Close(), os.Remove(temporary))
+	}
+	return listener, nil
+}
+
+// Serve answers until ctx ends, and then until every request that it took
+// has its reply.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
+	taken, turn := make(chan struct{}, s.Busy+s.Queue), make(chan struct{}, s.Busy)
+	var open sync.WaitGroup
+	defer open.Wait()
+	for {
+		conn, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept on the agent socket: %w", err)
+		}
+		select {
+		case taken <- struct{}{}:
+			open.Go(func() {
+				defer func() { <-taken }()
+				s.serve(ctx, conn, turn)
+			})
+		default:
+			open.Go(func() { s.sendAway(conn) })
+		}
+	}
+}
+
+// serve answers one connection. ctx is not its limit: what was taken is
+// answered.
+func (s *Server) serve(ctx context.Context, conn net.Conn, turn chan struct{}) {
+	request := &Request{}
+	protocol, err := s.take(conn, request)
+	if err != nil {
+		s.Log.Warn("a request cannot be read", "error", err.Error())
+		_ = conn.Close()
+		return
+	}
+	if protocol != Protocol {
+		s.finish(conn, Reply{}) // the plugin says who is to be upgraded
+		return
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(max(request.Budget, 0), Patience))
+	defer cancel()
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-within.Done():
+		_ = conn.Close() // the plugin waits no longer
+		return
+	}
+	s.finish(conn, s.reply(within, request))
+}
+
+// take reads a request, of root alone.
+func (s *Server) take(conn net.Conn, request *Request) (protocol int, err error) {
+	if err = fromRoot(conn); err != nil {
+		return 0, err
+	}
+	if err = conn.SetDeadline(time.Now().Add(Patience)); err != nil {
+		return 0, err
+	}
+	return read(conn, request)
+}
+
+// sendAway tells a plugin that there is no place in the queue. Its request is
+// read all the same: a reply on top of an unread request would be lost.
+func (s *Server) sendAway(conn net.Conn) {
+	if _, err := s.take(conn, &Request{}); err != nil {
+		_ = conn.Close()
+		return
+	}
+	s.finish(conn, Reply{Error: &Error{network.Again, fmt.Sprintf("%d requests wait already", s.Busy+s.Queue)}})
+}
+
+func (s *Server) reply(ctx context.Context, request *Request) Reply {
+	known, err := s.Answer(ctx, request)
+	if err == nil {
+		return Reply{Known: known}
+	}
+	var kind network.Kind
+	if !errors.As(err, &kind) {
+		kind = network.Again
+	}
+	return Reply{Error: &Error{kind, err.Error()}}
+}
+
+// finish sends the reply.
+func (s *Server) finish(conn net.Conn, reply Reply) {
+	defer conn.Close()
+	reply.Protocol = Protocol
+	err := conn.SetDeadline(time.Now().Add(Patience))
+	if err == nil {
+		err = write(conn, reply)
+	}
+	if err != nil {
+		s.Log.Warn("a reply cannot be sent", "error", err.Error())
+	}
+}
