@@ -227,6 +227,7 @@ func TestRoutingOfStrangeNetworks(t *testing.T) {
 		"the cluster's replaced":      {named, []string{address, "ip route replace default via 10.50.0.1 dev $NIC", "ip -6 route replace default via fd50::1 dev $NIC"}, nil},
 		"one multipath default":       {named, []string{address, "ip route replace default nexthop via 10.244.7.1 dev eth0 nexthop via 10.50.0.1 dev $NIC"}, nil},
 		"an IPv6 next hop more":       {named, []string{address, "ip -6 route append default via fd50::1 dev $NIC", "ip -6 route append default via fd50::9 dev $NIC"}, nil},
+		"one that a dump hides":       {named, []string{address, "ip -6 route append default dev $NIC", "ip -6 route append default via fd50::1 dev $NIC"}, nil},
 		"a default without a gateway": {named, []string{address, "ip route append default dev $NIC", "ip -6 route append default dev $NIC"}, nil},
 		"quarters":                    {named, []string{address, "for p in 0 64 128 192; do ip route add \\$p.0.0.0/2 via 10.50.0.1 dev $NIC; done"}, nil},
 		"halves of two NICs":          {named, []string{address, "ip addr add 10.51.0.2/24 dev $NIC-far", "ip route add 0.0.0.0/1 via 10.50.0.1 dev $NIC", "ip route add 128.0.0.0/1 via 10.51.0.1 dev $NIC-far"}, nil},

@@ -11,10 +11,21 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// apply brings the namespace from what it holds to what the plan wants. Only
-// the difference is written, so that applying twice changes nothing.
-func (p *Pod) apply(plan *Plan, have *State) error {
-	return errors.Join(p.applyRoutes(plan, have), p.applyRules(plan.Rules, have.Rules), p.applyMain(plan, have))
+// kernelWriter is what apply needs of a kernel: a Pod, or a test's model.
+type kernelWriter interface {
+	addRoute(r *Route) error
+	delRoute(r *Route) error
+	addRule(r Rule) error
+	delRule(r Rule) error
+}
+
+// apply brings the namespace from what it holds to what the plan wants.
+func (p *Pod) apply(plan *Plan, have *State) error { return apply(p, plan, have) }
+
+// apply brings a kernel from what it holds to what the plan wants. Only the
+// difference is written, so that applying twice changes nothing.
+func apply(w kernelWriter, plan *Plan, have *State) error {
+	return errors.Join(applyRoutes(w, plan, have), applyRules(w, plan.Rules, have.Rules), applyMain(w, plan, have))
 }
 
 // ourTable reports whether a table is one of the rules' own.
@@ -32,18 +43,18 @@ func (r Rule) ours() bool {
 }
 
 // applyRoutes fills the tables.
-func (p *Pod) applyRoutes(plan *Plan, have *State) error {
+func applyRoutes(w kernelWriter, plan *Plan, have *State) error {
 	wanted, there := keysOf(plan.Routes), keysOf(have.Routes)
 	for _, r := range have.Routes {
 		if ourTable(r.Table) && !wanted[r.key()] {
-			if err := p.delRoute(&r); err != nil {
+			if err := w.delRoute(&r); err != nil {
 				return err
 			}
 		}
 	}
 	for _, r := range byNeed(plan.Routes) {
 		if !there[r.key()] {
-			if err := p.addRoute(&r); err != nil {
+			if err := w.addRoute(&r); err != nil {
 				return err
 			}
 		}
@@ -68,18 +79,18 @@ func byNeed(routes []Route) []Route {
 	return out
 }
 
-func (p *Pod) applyRules(wanted, have []Rule) error {
+func applyRules(w kernelWriter, wanted, have []Rule) error {
 	for _, r := range have {
 		if r.ours() && !slices.Contains(wanted, r) {
-			if err := p.delRule(r); err != nil {
+			if err := w.delRule(r); err != nil {
 				return err
 			}
 		}
 	}
 	for _, r := range wanted {
 		if !slices.Contains(have, r) {
-			if err := p.handle.RuleAdd(r.netlink()); err != nil && !errors.Is(err, unix.EEXIST) {
-				return fmt.Errorf("add rule %q in %s: %w", r, p.path, err)
+			if err := w.addRule(r); err != nil {
+				return err
 			}
 		}
 	}
@@ -87,23 +98,63 @@ func (p *Pod) applyRules(wanted, have []Rule) error {
 }
 
 // applyMain takes away and adds what R1, R2 and R5 want of the main table.
-func (p *Pod) applyMain(plan *Plan, have *State) error {
-	there := keysOf(have.Routes)
+func applyMain(w kernelWriter, plan *Plan, have *State) error {
+	there, gone := keysOf(have.Routes), map[routeKey]bool{}
 	for _, r := range plan.Removed {
-		if there[r.key()] {
-			if err := p.delRoute(&r); err != nil {
-				return err
-			}
+		if !there[r.key()] || gone[r.key()] {
+			continue
+		}
+		if err := delExactly(w, &r, have, keysOf(plan.Removed), gone); err != nil {
+			return err
 		}
 	}
 	for _, r := range byNeed(plan.Added) {
 		if !there[r.key()] {
-			if err := p.addRoute(&r); err != nil {
+			if err := w.addRoute(&r); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// delExactly removes one route. Where the kernel could take another one for
+// it, all that are alike go, and those that stay come back.
+func delExactly(w kernelWriter, r *Route, have *State, removed, gone map[routeKey]bool) error {
+	alike := have.main(func(o *Route) bool {
+		return o.Dst == r.Dst && (r.Metric == 0 || o.Metric == r.Metric) && o.TOS == r.TOS && !gone[o.key()]
+	})
+	if !slices.ContainsFunc(alike, func(o Route) bool { return o.key() != r.key() && o.Metric == r.Metric && r.takes(&o) }) {
+		gone[r.key()] = true
+		return w.delRoute(r)
+	}
+	for _, o := range slices.Concat(alike, alike) {
+		gone[o.key()] = removed[o.key()]
+		if err := w.delRoute(&o); err != nil {
+			return err
+		}
+	}
+	for _, o := range alike {
+		if !removed[o.key()] {
+			if err := w.addRoute(&o); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// takes reports whether the kernel, asked to remove r, could remove o: it
+// compares what r names, with the first hops of o.
+func (r *Route) takes(o *Route) bool {
+	hops := o.Hops
+	if len(hops) == 0 {
+		hops = []Hop{{Gateway: o.Gateway, Dev: o.Dev}}
+	}
+	if len(r.Hops) == 0 {
+		return hops[0].Dev == r.Dev && (!r.Gateway.IsValid() || hops[0].Gateway == r.Gateway)
+	}
+	return len(hops) <= len(r.Hops) && slices.EqualFunc(hops, r.Hops[:len(hops)], func(a, b Hop) bool { return a.Dev == b.Dev && a.Gateway == b.Gateway })
 }
 
 // addRoute appends: a route that is there already with another gateway stays.
@@ -133,6 +184,13 @@ func (p *Pod) delRoute(r *Route) error {
 	err := p.handle.RouteDel(named)
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("remove route %q in %s: %w", r, p.path, err)
+	}
+	return nil
+}
+
+func (p *Pod) addRule(r Rule) error {
+	if err := p.handle.RuleAdd(r.netlink()); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add rule %q in %s: %w", r, p.path, err)
 	}
 	return nil
 }

@@ -34,7 +34,13 @@ func compare(plan *Plan, have *State, sysctls map[string]string) error {
 		}
 	}
 	there := keysOf(have.Routes)
-	for _, r := range slices.Concat(plan.Routes, plan.Added, plan.Carriers[0].Routes, plan.Carriers[1].Routes) {
+	routes := slices.Concat(plan.Routes, plan.Added)
+	for _, c := range plan.Carriers {
+		if !c.Unchecked {
+			routes = append(routes, c.Routes...)
+		}
+	}
+	for _, r := range routes {
 		if !there[r.key()] {
 			there[r.key()] = true // once is enough
 			differs("route %q is missing", &r)
@@ -74,7 +80,7 @@ func (p *Plan) Without(i int) *Plan {
 		return slices.ContainsFunc(p.NICs, func(n NIC) bool { return n.Attachment == i && s.nic() == n.Name })
 	})
 	for c := range out.Carriers {
-		out.Carriers[c].Routes = slices.DeleteFunc(slices.Clone(p.Carriers[c].Routes), byIt)
+		out.Carriers[c].Unchecked = p.Carriers[c].Unchecked || p.Carriers[c].Attachment == i
 	}
 	return &out
 }
@@ -83,10 +89,10 @@ func (p *Plan) Without(i int) *Plan {
 // or, when a selection names the gateways, by another gateway.
 func (p *Plan) strangers(have *State, ipv6 bool) []Route {
 	carrier := p.carrier(ipv6)
-	wanted := keysOf(carrier.Routes)
+	wanted, kept := keysOf(carrier.Routes), keysOf(p.Kept)
 	out := slices.DeleteFunc(defaultLike(have.main(unicast), ipv6), func(r Route) bool {
 		own := r.Dev == carrier.NIC || carrier.NIC == "" && r.Dev == p.eth0()
-		return wanted[r.key()] || own && !carrier.Asked
+		return wanted[r.key()] || kept[r.key()] || own && !carrier.Asked
 	})
 	for _, r := range defaultLike(have.main(func(r *Route) bool { return !unicast(r) }), ipv6) {
 		if carrier.hiddenBy(&r) {

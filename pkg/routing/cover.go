@@ -11,7 +11,7 @@ func unicast(r *Route) bool { return r.Type == 0 }
 // defaultLike returns the routes of a family that act as a default route: to
 // everything, or to parts that together are everything, such as 0.0.0.0/1
 // and 128.0.0.0/1, or every address that a host can have. Routes inside a
-// part are none of them.
+// part are none of them, unless they are everything together too.
 func defaultLike(routes []Route, ipv6 bool) []Route {
 	var whole, rest []Route
 	for _, r := range routes {
@@ -23,19 +23,30 @@ func defaultLike(routes []Route, ipv6 bool) []Route {
 			rest = append(rest, r)
 		}
 	}
-	parts := widest(rest)
+	for {
+		layer := outerLayer(rest, ipv6)
+		if len(layer) == 0 {
+			return whole
+		}
+		whole = append(whole, layer...)
+		taken := keysOf(layer)
+		rest = slices.DeleteFunc(rest, func(r Route) bool { return taken[r.key()] })
+	}
+}
+
+// outerLayer returns the widest routes, if together they are everything.
+func outerLayer(routes []Route, ipv6 bool) []Route {
+	parts := widest(routes)
 	all, hosts := everything(ipv6), hostsOf(ipv6)
 	if covers(parts, all.Addr(), lastOf(all)) {
-		return append(whole, parts...)
+		return parts
 	}
-	if covers(parts, hosts[0], hosts[1]) {
-		for _, r := range parts {
-			if r.Dst.Masked().Addr().Compare(hosts[1]) <= 0 && lastOf(r.Dst).Compare(hosts[0]) >= 0 {
-				whole = append(whole, r)
-			}
-		}
+	if !covers(parts, hosts[0], hosts[1]) {
+		return nil
 	}
-	return whole
+	return slices.DeleteFunc(parts, func(r Route) bool {
+		return r.Dst.Masked().Addr().Compare(hosts[1]) > 0 || lastOf(r.Dst).Compare(hosts[0]) < 0
+	})
 }
 
 // hostsOf are the first and the last address that a host on the Internet can

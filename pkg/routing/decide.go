@@ -36,6 +36,7 @@ type Plan struct {
 	Routes   []Route        `json:"routes,omitempty"`   // of the tables
 	Added    []Route        `json:"added,omitempty"`    // to main
 	Removed  []Route        `json:"removed,omitempty"`  // from main
+	Kept     []Route        `json:"kept,omitempty"`     // parts of a default that are the cluster network's
 	Sysctls  []Sysctl       `json:"sysctls,omitempty"`  // of the pod's NICs
 	Quiet    []Sysctl       `json:"quiet,omitempty"`    // of conf/default, while NICs come up
 	Warnings []string       `json:"warnings,omitempty"` // for the pod's author and the administrator
@@ -47,6 +48,7 @@ type Carrier struct {
 	NIC        string  `json:"nic,omitempty"` // "" when no NIC has a default route
 	Routes     []Route `json:"routes,omitempty"`
 	Asked      bool    `json:"asked,omitempty"` // by a selection's default-route
+	Unchecked  bool    `json:"-"`               // its network wants no CHECK
 }
 
 // decision is a Plan in the making.
@@ -97,9 +99,8 @@ func (d *decision) findNICs() {
 		table += max(count, 1)
 	}
 	for ipv6 := range d.Carriers {
-		d.Carriers[ipv6] = Carrier{NIC: d.eth0(), Routes: defaultLike(d.Before.main(unicast), ipv6 == 1)}
-		if len(d.Carriers[ipv6].Routes) == 0 {
-			d.Carriers[ipv6].NIC = ""
+		if routes := defaultLike(d.Before.main(unicast), ipv6 == 1); len(routes) > 0 {
+			d.Carriers[ipv6] = Carrier{NIC: routes[0].devices()[0], Routes: routes}
 		}
 	}
 }
@@ -138,6 +139,9 @@ func (d *decision) addNIC(name string, attachment, table int) bool {
 	for _, a := range d.After.Addresses {
 		if a.Dev != name {
 			continue
+		}
+		if slices.Contains(nic.Addresses, a.Prefix.Addr()) {
+			continue // with another length
 		}
 		if owner := d.owner(a.Prefix.Addr()); owner != "" {
 			d.warn("address %s is on %s and on %s: replies leave by %s", a.Prefix.Addr(), owner, name, owner)

@@ -151,7 +151,7 @@ func Undo(netns string, plan *Plan) error {
 	}
 	back := undoing(plan, have)
 	err = errors.Join(
-		pod.applyRoutes(back, have), pod.applyRules(nil, have.Rules), pod.applyMain(&Plan{Removed: back.Removed}, have),
+		applyRoutes(pod, back, have), applyRules(pod, nil, have.Rules), applyMain(pod, &Plan{Removed: back.Removed}, have),
 		pod.giveBack(back.Added, have), pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)))
 	if err != nil {
 		return fmt.Errorf("undo routing: %w", err)
@@ -163,7 +163,7 @@ func Undo(netns string, plan *Plan) error {
 // take any more, since somebody set it down or took its addresses, went with
 // what it needs.
 func (p *Pod) giveBack(routes []Route, have *State) error {
-	err := p.applyMain(&Plan{Added: routes}, have)
+	err := applyMain(p, &Plan{Added: routes}, have)
 	for _, gone := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENODEV, unix.EINVAL} {
 		if errors.Is(err, gone) {
 			return nil
@@ -176,16 +176,14 @@ func (p *Pod) giveBack(routes []Route, have *State) error {
 func undoing(plan *Plan, have *State) *Plan {
 	back := &Plan{}
 	there := func(dev string) bool { return have.link(dev) != nil }
+	cluster := func(dev string) bool { nic := plan.nic(dev); return nic != nil && nic.Attachment == 0 }
 	for _, r := range plan.Added {
-		if r.Dst.IsValid() && r.everyDev(there) {
+		if r.Dst.IsValid() && r.everyDev(there) && !r.everyDev(cluster) {
 			back.Removed = append(back.Removed, r)
 		}
 	}
 	for _, r := range plan.Removed {
-		if r.Dst.IsValid() && r.everyDev(func(dev string) bool {
-			nic := plan.nic(dev)
-			return there(dev) && nic != nil && nic.Attachment == 0
-		}) {
+		if r.Dst.IsValid() && r.everyDev(there) && r.everyDev(cluster) {
 			back.Added = append(back.Added, r)
 		}
 	}

@@ -1,51 +1,44 @@
 package routing
 
-import "slices"
+// writer lets apply write to the model.
+type writer struct{ *kernel }
 
-// apply does with the model what Pod.apply and Pod.writeSysctls do with the
-// kernel.
+func (w writer) addRoute(r *Route) error {
+	if !w.kernel.addRoute(r, appended) && r.Gateway.IsValid() {
+		onlink := *r
+		onlink.Onlink = true // as Pod.addRoute does
+		w.kernel.addRoute(&onlink, appended)
+	}
+	return nil
+}
+
+func (w writer) delRoute(r *Route) error {
+	w.kernel.delRoute(r)
+	return nil
+}
+
+func (w writer) addRule(r Rule) error {
+	w.kernel.addRule(r)
+	return nil
+}
+
+func (w writer) delRule(r Rule) error {
+	w.kernel.delRule(r)
+	return nil
+}
+
+// apply makes a plan true on the model.
 func (k *kernel) apply(p *Plan) {
-	have := k.snapshot()
-	wanted, there := keysOf(p.Routes), keysOf(have.Routes)
-	for _, r := range have.Routes {
-		if ourTable(r.Table) && !wanted[r.key()] {
-			k.delRoute(&r)
-		}
-	}
-	k.addMissing(p.Routes, there)
-	for _, r := range have.Rules {
-		if r.ours() && !slices.Contains(p.Rules, r) {
-			k.delRule(r)
-		}
-	}
-	for _, r := range p.Rules {
-		k.addRule(r)
-	}
-	for _, r := range p.Removed {
-		if there[r.key()] {
-			k.delRoute(&r)
-		}
-	}
-	k.addMissing(p.Added, there)
+	_ = apply(writer{k}, p, k.snapshot())
 	for _, s := range p.Sysctls {
 		k.sysctls[s.Key] = s.Want
 	}
 }
 
-// addMissing adds routes, those as on-link whose gateway the kernel does not
-// reach.
-func (k *kernel) addMissing(routes []Route, there map[routeKey]bool) {
-	for _, r := range byNeed(routes) {
-		if !there[r.key()] && !k.addRoute(&r, appended) && r.Gateway.IsValid() {
-			r.Onlink = true
-			k.addRoute(&r, appended)
-		}
-	}
-}
-
-// undo does with the model what Undo does with the kernel.
+// undo takes a plan back on the model, as Undo does.
 func (k *kernel) undo(p *Plan) {
-	k.apply(undoing(p, k.snapshot()))
+	have := k.snapshot()
+	_ = apply(writer{k}, undoing(p, have), have)
 	for _, s := range p.Sysctls {
 		if k.sysctls[s.Key] == s.Want && s.Had != "" {
 			k.sysctls[s.Key] = s.Had

@@ -28,7 +28,7 @@ func (d *decision) chooseDefaults() error {
 		for i := range d.NICs {
 			nic := &d.NICs[i]
 			if own := d.ownDefaults(nic, ipv6); nic.Attachment > 0 && len(own) > 0 {
-				*d.carrier(ipv6) = Carrier{Attachment: nic.Attachment, NIC: nic.Name, Routes: own}
+				*d.carrier(ipv6) = Carrier{Attachment: nic.Attachment, NIC: nic.Name, Routes: onlyBy(own, nic.Name)}
 				d.warn("the cluster network has no %s default route: %s carries it", familyName(ipv6), d.Networks[nic.Attachment])
 				break
 			}
@@ -67,6 +67,7 @@ func (d *decision) moveDefaults(i int, gateways []netip.Addr) error {
 		dst := everything(ipv6)
 		moved[ipv6] = append(moved[ipv6], Route{
 			Table: unix.RT_TABLE_MAIN, Dst: dst, Gateway: gateway, Dev: nic.Name, Metric: plainMetric(dst) + len(moved[ipv6]),
+			Onlink: !d.inSubnet(nic.Name, gateway),
 		})
 	}
 	for ipv6, routes := range moved {
@@ -84,7 +85,7 @@ func (d *decision) keepOwn(i int, nic *NIC) error {
 			own = d.elsewhereDefaults(nic, ipv6)
 		}
 		if len(own) > 0 {
-			*d.carrier(ipv6) = Carrier{Attachment: i, NIC: nic.Name, Routes: own, Asked: true}
+			*d.carrier(ipv6) = Carrier{Attachment: i, NIC: nic.Name, Routes: onlyBy(own, nic.Name), Asked: true}
 			found = true
 		}
 	}
@@ -124,14 +125,25 @@ func (d *decision) onLink(nic string, a netip.Addr) bool {
 	if a.Is6() && a.IsLinkLocalUnicast() {
 		return true
 	}
-	for _, own := range d.After.Addresses {
-		if own.Dev == nic && own.Prefix.Contains(a) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(d.After.Routes, func(r Route) bool {
+	return d.inSubnet(nic, a) || slices.ContainsFunc(d.After.Routes, func(r Route) bool {
 		return r.Dev == nic && unicast(&r) && !r.Gateway.IsValid() && r.Dst.Bits() > 0 && r.Dst.Contains(a)
 	})
+}
+
+// inSubnet reports whether a NIC's address has the other one on its subnet.
+func (d *decision) inSubnet(nic string, a netip.Addr) bool {
+	return a.Is6() && a.IsLinkLocalUnicast() || slices.ContainsFunc(d.After.Addresses, func(own Address) bool {
+		return own.Dev == nic && own.Prefix.Contains(a)
+	})
+}
+
+// mayReach reports whether an address can be a gateway of a NIC: on-link, or
+// at least not on-link at another NIC.
+func (d *decision) mayReach(nic *NIC, a netip.Addr) bool {
+	if a.IsUnspecified() || a.IsMulticast() {
+		return false
+	}
+	return d.onLink(nic.Name, a) || !slices.ContainsFunc(d.NICs, func(o NIC) bool { return o.Name != nic.Name && d.onLink(o.Name, a) })
 }
 
 // subnets lists what a NIC's addresses reach directly, for messages.
@@ -148,13 +160,25 @@ func (d *decision) subnets(nic string, ipv6 bool) []netip.Prefix {
 // ownDefaults are the default routes by the NIC in main that its network's
 // plugins set.
 func (d *decision) ownDefaults(nic *NIC, ipv6 bool) []Route {
-	return defaultLike(d.foreign(func(r *Route) bool { return r.by(nic.Name) }), ipv6)
+	own := defaultLike(d.foreign(func(r *Route) bool { return r.by(nic.Name) }), ipv6)
+	carry := func(r Route) bool { return r.TOS == 0 } // not some services only
+	if !d.After.link(nic.Name).Up || !slices.ContainsFunc(own, carry) {
+		return nil
+	}
+	return own
 }
 
 // foreign are the routes of main that came after the cluster network's.
 func (d *decision) foreign(like func(*Route) bool) []Route {
 	before := keysOf(d.Before.main(unicast))
-	return d.After.main(func(r *Route) bool { return unicast(r) && !before[r.key()] && like(r) })
+	return d.After.main(func(r *Route) bool { return unicast(r) && !before[r.key()] && !d.learnt(r) && like(r) })
+}
+
+// learnt reports whether a route came from a router that advertised itself
+// on a secondary whose definition does not want that.
+func (d *decision) learnt(r *Route) bool {
+	nic := d.nic(r.Dev)
+	return r.Protocol == unix.RTPROT_RA && nic != nil && nic.Attachment > 0 && !d.believesRouters(nic)
 }
 
 // elsewhereDefaults are the default routes that a network has without main:
@@ -167,11 +191,11 @@ func (d *decision) elsewhereDefaults(nic *NIC, ipv6 bool) []Route {
 		}
 	}
 	out := defaultLike(moved, ipv6)
-	if len(out) > 0 || d.of(nic.Attachment) != nic {
+	if len(out) > 0 || d.of(nic.Attachment) != nic || !d.After.link(nic.Name).Up {
 		return out
 	}
 	for _, r := range d.Networks[nic.Attachment].Result.Routes {
-		if dst := prefixOf(&r.Dst); dst == everything(ipv6) && (r.Table == nil || *r.Table == unix.RT_TABLE_MAIN) && r.GW != nil {
+		if dst := prefixOf(&r.Dst); dst == everything(ipv6) && (r.Table == nil || *r.Table == unix.RT_TABLE_MAIN) && r.GW != nil && d.mayReach(nic, addrOf(r.GW)) {
 			out = append(out, d.defaultVia(nic, addrOf(r.GW), ipv6))
 		}
 	}
@@ -183,7 +207,7 @@ func (d *decision) defaultVia(nic *NIC, gateway netip.Addr, ipv6 bool) Route {
 	dst := everything(ipv6)
 	return Route{
 		Table: unix.RT_TABLE_MAIN, Dst: dst, Gateway: gateway, Dev: nic.Name, Metric: plainMetric(dst),
-		Onlink: !d.onLink(nic.Name, gateway),
+		Onlink: !d.inSubnet(nic.Name, gateway),
 	}
 }
 

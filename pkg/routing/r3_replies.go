@@ -84,36 +84,56 @@ func (d *decision) ensureTable(nic *NIC, ipv6 bool) {
 	}
 }
 
-// clusterRoutes are main as the cluster network left it.
+// clusterRoutes are main as the cluster network left it, and what others
+// added by its NICs besides default routes.
 func (d *decision) clusterRoutes(ipv6 bool) []Route {
-	return d.Before.main(func(r *Route) bool { return unicast(r) && isIPv6(r.Dst) == ipv6 })
+	family := func(r *Route) bool { return unicast(r) && isIPv6(r.Dst) == ipv6 }
+	gone := keysOf(d.Removed)
+	more := d.foreign(func(r *Route) bool {
+		return family(r) && !gone[r.key()] && !slices.ContainsFunc(r.devices(), func(dev string) bool {
+			nic := d.nic(dev)
+			return nic == nil || nic.Attachment > 0
+		})
+	})
+	return append(d.Before.main(family), more...)
 }
 
 // secondaryRoutes are the NIC's routes of main, those that its plugins put
 // into tables of their own, and one way to everything else, if there is one.
 func (d *decision) secondaryRoutes(nic *NIC, ipv6 bool) []Route {
-	mine := func(r *Route) bool { return unicast(r) && isIPv6(r.Dst) == ipv6 && r.by(nic.Name) }
+	mine := func(r *Route) bool {
+		return unicast(r) && isIPv6(r.Dst) == ipv6 && r.by(nic.Name) && !d.learnt(r)
+	}
 	own, elsewhere := d.ownDefaults(nic, ipv6), d.elsewhereDefaults(nic, ipv6)
+	if nic.Attachment == 0 {
+		own = defaultLike(d.Before.main(mine), ipv6)
+	}
 	skip := keysOf(append(own, elsewhere...))
-	out := d.After.main(func(r *Route) bool { return mine(r) && r.Dst.Bits() > 0 && !skip[r.key()] })
+	own, elsewhere = onlyBy(own, nic.Name), onlyBy(elsewhere, nic.Name)
+	out := onlyBy(d.After.main(func(r *Route) bool { return mine(r) && r.Dst.Bits() > 0 && !skip[r.key()] }), nic.Name)
 	for _, r := range d.After.Routes {
 		moved := r.in(unix.RT_TABLE_MAIN)
 		if otherTable(r.Table) && mine(&r) && r.Dst.Bits() > 0 && !skip[moved.key()] && !reaches(out, r.Dst) {
-			out = append(out, r)
+			out = append(out, r.only(nic.Name))
 		}
 	}
+	return append(out, d.wayOut(nic, ipv6, own, elsewhere)...)
+}
+
+// wayOut is a NIC's one way to everything else.
+func (d *decision) wayOut(nic *NIC, ipv6 bool, own, elsewhere []Route) []Route {
 	switch carrier := d.carrier(ipv6); {
 	case carrier.NIC == nic.Name:
-		return append(out, carrier.Routes...)
+		return carrier.Routes
 	case len(own) > 0:
-		return append(out, own...)
+		return own
 	case len(elsewhere) > 0:
-		return append(out, elsewhere...)
+		return elsewhere
 	}
 	if gateway := d.gateway(nic, ipv6); gateway.IsValid() {
-		out = append(out, d.defaultVia(nic, gateway, ipv6))
+		return []Route{d.defaultVia(nic, gateway, ipv6)}
 	}
-	return out
+	return nil
 }
 
 func reaches(routes []Route, dst netip.Prefix) bool {
@@ -127,7 +147,7 @@ func (d *decision) gateway(nic *NIC, ipv6 bool) netip.Addr {
 		if ip.Interface == nil || result.Interfaces[*ip.Interface].Name != nic.Name {
 			continue
 		}
-		if gateway := addrOf(ip.Gateway); gateway.IsValid() && gateway.Is6() == ipv6 && !gateway.IsUnspecified() && d.owner(gateway) == "" {
+		if gateway := addrOf(ip.Gateway); gateway.IsValid() && gateway.Is6() == ipv6 && d.owner(gateway) == "" && d.mayReach(nic, gateway) {
 			return gateway
 		}
 	}
@@ -147,11 +167,19 @@ func (d *decision) keepMain(nic *NIC) {
 		for _, r := range d.After.Routes {
 			back := r.in(unix.RT_TABLE_MAIN)
 			moved := r.Dst == dst && r.by(nic.Name) && otherTable(r.Table) && !r.Encap
-			if moved && !defaults[back.key()] && !reaches(have, dst) {
+			if moved && !defaults[back.key()] && !reaches(have, dst) && !d.makesDefault(&back) {
 				d.Added, have = append(d.Added, back), append(have, back)
 			}
 		}
 	}
+}
+
+// makesDefault reports whether a route would be a default route in main, with
+// what main is to hold.
+func (d *decision) makesDefault(r *Route) bool {
+	gone := keysOf(d.Removed)
+	main := append(d.After.main(func(o *Route) bool { return unicast(o) && !gone[o.key()] }), d.Added...)
+	return keysOf(defaultLike(append(main, *r), isIPv6(r.Dst)))[r.key()]
 }
 
 // belongsInMain are the NIC's subnets and the destinations that its network's

@@ -1,10 +1,6 @@
 package routing
 
-import (
-	"slices"
-
-	"golang.org/x/sys/unix"
-)
+import "slices"
 
 // closeLeaks is R5: what happens below IP stays on its NIC too. A NIC answers
 // ARP for its own addresses only, a strict rp_filter becomes loose, and
@@ -42,7 +38,7 @@ func (d *decision) raise(nic *NIC, name, want string) {
 // set plans a setting, unless the kernel lacks it or the definition names it.
 func (d *decision) set(nic *NIC, key, want string) {
 	have, known := d.Input.Sysctls[key]
-	if !known || d.Networks[nic.Attachment].Sets(nic.Name, key) {
+	if !known || d.Networks[nic.Attachment].Sets(d.Networks[nic.Attachment].IfName, key) {
 		return
 	}
 	d.Plan.Sysctls = append(d.Plan.Sysctls, Sysctl{Key: key, Want: want, Had: have})
@@ -53,7 +49,7 @@ func (d *decision) set(nic *NIC, key, want string) {
 // is addresses, and a default route only for who carries it.
 func (d *decision) ignoreRouters(nic *NIC) {
 	conf := "ipv6/conf/" + nic.Name + "/"
-	if wants := d.value(conf + "accept_ra"); wants != "" && wants != "0" {
+	if d.believesRouters(nic) {
 		d.warn("%s: its definition turns accept_ra of %s on: addresses that routers give it later have no rule of their own, and their replies follow the main table", d.Networks[nic.Attachment], nic.Name)
 		if d.carrier(true).NIC != nic.Name {
 			d.set(nic, conf+"accept_ra_defrtr", "0")
@@ -63,10 +59,13 @@ func (d *decision) ignoreRouters(nic *NIC) {
 	d.set(nic, conf+"accept_ra", "0")
 	d.set(nic, conf+"autoconf", "0")
 	gone := keysOf(d.Removed)
-	learnt := func(r *Route) bool {
-		return r.Protocol == unix.RTPROT_RA && r.Dev == nic.Name && !gone[r.key()]
-	}
+	learnt := func(r *Route) bool { return d.learnt(r) && r.Dev == nic.Name && !gone[r.key()] }
 	d.Removed = append(d.Removed, d.After.main(learnt)...)
+}
+
+func (d *decision) believesRouters(nic *NIC) bool {
+	wants := d.value("ipv6/conf/" + nic.Name + "/accept_ra")
+	return wants != "" && wants != "0"
 }
 
 // sysctlKeys names the settings that R5 looks at.

@@ -80,6 +80,42 @@ func (r *Route) everyDev(like func(dev string) bool) bool {
 	return !slices.ContainsFunc(r.Hops, func(h Hop) bool { return !like(h.Dev) })
 }
 
+// devices are the NICs that packets may leave by.
+func (r *Route) devices() []string {
+	if len(r.Hops) == 0 {
+		return []string{r.Dev}
+	}
+	var out []string
+	for _, h := range r.Hops {
+		out = append(out, h.Dev)
+	}
+	return out
+}
+
+// only returns the route with the next hops by one NIC, which it has.
+func (r *Route) only(nic string) Route {
+	out := *r
+	out.Hops = nil
+	for _, h := range r.Hops {
+		if h.Dev == nic {
+			out.Hops = append(out.Hops, h)
+		}
+	}
+	if len(out.Hops) == 1 {
+		out.Gateway, out.Dev, out.Hops = out.Hops[0].Gateway, nic, nil
+	}
+	return out
+}
+
+// onlyBy is only for several routes.
+func onlyBy(routes []Route, nic string) []Route {
+	var out []Route
+	for i := range routes {
+		out = append(out, routes[i].only(nic))
+	}
+	return out
+}
+
 // in returns a copy of the route for another table.
 func (r *Route) in(table int) Route {
 	out := *r
