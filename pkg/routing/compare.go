@@ -132,7 +132,7 @@ func (p *Plan) unruled(have *State) []Address {
 	return out
 }
 
-// mainOf keeps a state's routes of main that are new to another state.
+// newIn returns the routes of main that a later state has and this one lacks.
 func (s *State) newIn(later *State) []Route {
 	known := keysOf(s.Routes)
 	return slices.DeleteFunc(slices.Clone(later.Routes), func(r Route) bool {
