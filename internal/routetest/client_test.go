@@ -63,23 +63,18 @@ func TestClientLeavesByTheRightNIC(t *testing.T) {
 // whoever carries the default.
 func TestBoundClientLeavesByItsNIC(t *testing.T) {
 	overArrangements(t, func(t *testing.T, p *pod, _ arrangement) {
-		for _, nic := range p.names() {
-			for _, f := range families() {
-				if !p.has(nic, f) {
-					continue
-				}
-				for how, from := range map[string]nettest.From{
-					"address": {Addr: p.nics[nic].of(f)},
-					"device":  {Device: nic},
-				} {
-					for _, protocol := range []protocol{tcp(), udp(), icmp()} {
-						t.Run(fmt.Sprint(nic, " by ", how, " ", f, " ", protocol.name), func(t *testing.T) {
-							p.probe(t, probe{
-								protocol: protocol, client: p.ns, from: from, server: p.outside, to: outsideAddr().of(f),
-								want: by(nic), seen: p.nics[nic].of(f),
-							})
+		for nic, f := range p.addresses() {
+			for how, from := range map[string]nettest.From{
+				"address": {Addr: p.nics[nic].of(f)},
+				"device":  {Device: nic},
+			} {
+				for _, protocol := range []protocol{tcp(), udp(), icmp()} {
+					t.Run(fmt.Sprint(nic, " by ", how, " ", f, " ", protocol.name), func(t *testing.T) {
+						p.probe(t, probe{
+							protocol: protocol, client: p.ns, from: from, server: p.outside, to: outsideAddr().of(f),
+							want: by(nic), seen: p.nics[nic].of(f),
 						})
-					}
+					})
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -151,6 +152,19 @@ func (p *pod) names() []string { return slices.Sorted(maps.Keys(p.nics)) }
 
 // has reports whether a NIC has an address of the family.
 func (p *pod) has(nic string, f family) bool { return p.nics[nic].of(f) != "" }
+
+// addresses are the NICs with each family that they have an address of.
+func (p *pod) addresses() iter.Seq2[string, family] {
+	return func(yield func(string, family) bool) {
+		for _, nic := range p.names() {
+			for _, f := range families() {
+				if p.has(nic, f) && !yield(nic, f) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // moved asks for networks of which the first carries the defaults by these
 // gateways.

@@ -19,19 +19,14 @@ import (
 // default: the address that was asked decides (R3).
 func TestServerAnswersByTheNICOfTheRequest(t *testing.T) {
 	overArrangements(t, func(t *testing.T, p *pod, _ arrangement) {
-		for _, nic := range p.names() {
-			for _, f := range families() {
-				for _, protocol := range []protocol{tcp(), udp(), pktinfo(), icmp()} {
-					if !p.has(nic, f) {
-						continue
-					}
-					t.Run(fmt.Sprint(nic, " ", f, " ", protocol.name), func(t *testing.T) {
-						p.probe(t, probe{
-							protocol: protocol, client: p.outside, server: p.ns, to: p.nics[nic].of(f),
-							want: by(nic), seen: outsideAddr().of(f),
-						})
+		for nic, f := range p.addresses() {
+			for _, protocol := range []protocol{tcp(), udp(), pktinfo(), icmp()} {
+				t.Run(fmt.Sprint(nic, " ", f, " ", protocol.name), func(t *testing.T) {
+					p.probe(t, probe{
+						protocol: protocol, client: p.outside, server: p.ns, to: p.nics[nic].of(f),
+						want: by(nic), seen: outsideAddr().of(f),
 					})
-				}
+				})
 			}
 		}
 	})
@@ -59,15 +54,10 @@ func TestTentativeAddressesHaveTheirRules(t *testing.T) {
 // So does what is no reply of an application: the refusal of a connection.
 func TestRefusalLeavesByTheNICOfTheRequest(t *testing.T) {
 	overArrangements(t, func(t *testing.T, p *pod, _ arrangement) {
-		for _, nic := range p.names() {
-			for _, f := range families() {
-				if !p.has(nic, f) {
-					continue
-				}
-				t.Run(fmt.Sprint(nic, " ", f), func(t *testing.T) {
-					p.carries(t, by(nic), func() error { return beRefused(t, p.outside, p.nics[nic].of(f)) })
-				})
-			}
+		for nic, f := range p.addresses() {
+			t.Run(fmt.Sprint(nic, " ", f), func(t *testing.T) {
+				p.carries(t, by(nic), func() error { return beRefused(t, p.outside, p.nics[nic].of(f)) })
+			})
 		}
 	})
 }
@@ -95,24 +85,19 @@ func beRefused(t *testing.T, ns *nettest.NS, addr string) error {
 // the default, from that NIC's address. No routing rule can know better.
 func TestWildcardUDPServerFollowsMain(t *testing.T) {
 	overArrangements(t, func(t *testing.T, p *pod, a arrangement) {
-		for _, nic := range p.names() {
-			for _, f := range families() {
-				if !p.has(nic, f) {
-					continue
-				}
-				t.Run(fmt.Sprint(nic, " ", f), func(t *testing.T) {
-					target := udp().serve(t, p.ns, anyAddress(f))
-					target = strings.Replace(target, anyAddress(f), p.nics[nic].of(f), 1)
-					var source string
-					p.carries(t, ways{out: a.carrier(f), in: nic}, func() (err error) {
-						source, err = askLoosely(t, p.outside, outsideAddr().of(f), target)
-						return err
-					})
-					if want := p.nics[a.carrier(f)].of(f); source != want {
-						t.Errorf("the answer came from %s, want %s", source, want)
-					}
+		for nic, f := range p.addresses() {
+			t.Run(fmt.Sprint(nic, " ", f), func(t *testing.T) {
+				target := udp().serve(t, p.ns, anyAddress(f))
+				target = strings.Replace(target, anyAddress(f), p.nics[nic].of(f), 1)
+				var source string
+				p.carries(t, ways{out: a.carrier(f), in: nic}, func() (err error) {
+					source, err = askLoosely(t, p.outside, outsideAddr().of(f), target)
+					return err
 				})
-			}
+				if want := p.nics[a.carrier(f)].of(f); source != want {
+					t.Errorf("the answer came from %s, want %s", source, want)
+				}
+			})
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package multiplexer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -71,11 +72,11 @@ func (f *fromAgent) ask(ctx context.Context) error {
 		if ref == "" || filepath.IsAbs(ref) {
 			continue
 		}
-		namespace, name, ok := strings.Cut(ref, "/")
-		if !ok {
-			namespace, name = config.MultusNamespace, ref
+		s, err := plan.ConfigReference(ref)
+		if err != nil {
+			continue // the planner says what is wrong with it
 		}
-		request.Networks = append(request.Networks, agentapi.Reference{Namespace: namespace, Name: name})
+		request.Networks = append(request.Networks, agentapi.Reference{Namespace: cmp.Or(s.Namespace, config.MultusNamespace), Name: s.Name})
 	}
 	var err error
 	f.known, err = agentapi.Ask(ctx, config.AgentSocket, request)

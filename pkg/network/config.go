@@ -278,7 +278,7 @@ func Warnings(stdin []byte) []string {
 	}
 	known, noEffect := tagNames(fileConfig{}), noEffect()
 	out := unknownKeys("routing", keys["routing"], tagNames(Routing{}))
-	out = append(out, unknownKeys("timeout", keys["timeout"], map[string]bool{"add": true, "del": true})...)
+	out = append(out, unknownKeys("timeout", keys["timeout"], tagNames(fileConfig{}.Timeout))...)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if reason, ok := noEffect[key]; ok {
 			out = append(out, "configuration key \""+key+"\" has no effect: "+reason)

@@ -143,7 +143,7 @@ func firstFit(dir string) (*network.Attachment, error) {
 // among the definitions that are elsewhere: a node's own files need no agent.
 func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attachment, error) {
 	var notDefined error
-	s, err := configReference(ref)
+	s, err := ConfigReference(ref)
 	if err == nil {
 		var d *Definition
 		d, notDefined = p.Files.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)

@@ -132,7 +132,7 @@ func (p *Planner) defaults(ctx context.Context, pod Pod) ([]network.Attachment, 
 func (p *Planner) DefaultNetworks(ctx context.Context) ([]network.Attachment, error) {
 	var out []network.Attachment
 	for i, ref := range p.Config.DefaultNetworks {
-		s, err := configReference(ref)
+		s, err := ConfigReference(ref)
 		if err != nil {
 			return nil, network.Invalid.Errorf("defaultNetworks[%d]: %w", i, err)
 		}
@@ -197,8 +197,8 @@ func (p *Planner) find(ctx context.Context, podNamespace, namespace, name string
 	return p.Definitions.Definition(ctx, podNamespace, namespace, name)
 }
 
-// configReference reads "[namespace/]name" as the configuration writes it.
-func configReference(ref string) (network.Selection, error) {
+// ConfigReference reads "[namespace/]name" as the configuration writes it.
+func ConfigReference(ref string) (network.Selection, error) {
 	quoted, err := json.Marshal(map[string]string{"name": ref})
 	if namespace, name, ok := strings.Cut(ref, "/"); ok {
 		quoted, err = json.Marshal(map[string]string{"name": name, "namespace": namespace})

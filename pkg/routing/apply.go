@@ -44,7 +44,7 @@ func (r Rule) ours() bool {
 
 // applyRoutes fills the tables.
 func applyRoutes(w kernelWriter, plan *Plan, have *State) error {
-	wanted, there := keysOf(plan.Routes), keysOf(have.Routes)
+	wanted := keysOf(plan.Routes)
 	for _, r := range have.Routes {
 		if ourTable(r.Table) && !wanted[r.key()] {
 			if err := w.delRoute(&r); err != nil {
@@ -52,7 +52,13 @@ func applyRoutes(w kernelWriter, plan *Plan, have *State) error {
 			}
 		}
 	}
-	for _, r := range byNeed(plan.Routes) {
+	return addMissing(w, plan.Routes, have)
+}
+
+// addMissing adds those of the routes that are not there.
+func addMissing(w kernelWriter, routes []Route, have *State) error {
+	there := keysOf(have.Routes)
+	for _, r := range byNeed(routes) {
 		if !there[r.key()] {
 			if err := w.addRoute(&r); err != nil {
 				return err
@@ -99,20 +105,21 @@ func applyRules(w kernelWriter, wanted, have []Rule) error {
 
 // applyMain takes away and adds what R1, R2 and R5 want of the main table.
 func applyMain(w kernelWriter, plan *Plan, have *State) error {
-	there, gone := keysOf(have.Routes), map[routeKey]bool{}
-	for _, r := range plan.Removed {
+	if err := removeFromMain(w, plan.Removed, have); err != nil {
+		return err
+	}
+	return addMissing(w, plan.Added, have)
+}
+
+// removeFromMain removes those of the routes that are there, and no others.
+func removeFromMain(w kernelWriter, routes []Route, have *State) error {
+	there, removed, gone := keysOf(have.Routes), keysOf(routes), map[routeKey]bool{}
+	for _, r := range routes {
 		if !there[r.key()] || gone[r.key()] {
 			continue
 		}
-		if err := delExactly(w, &r, have, keysOf(plan.Removed), gone); err != nil {
+		if err := delExactly(w, &r, have, removed, gone); err != nil {
 			return err
-		}
-	}
-	for _, r := range byNeed(plan.Added) {
-		if !there[r.key()] {
-			if err := w.addRoute(&r); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

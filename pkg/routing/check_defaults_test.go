@@ -163,7 +163,7 @@ func (c *checker) checkDefaults() {
 			if !there[r.key()] {
 				c.problem("default", "%q is not in main", &r)
 			}
-			for _, dev := range devices(&r) {
+			for _, dev := range r.devices() {
 				nics[dev] = true
 			}
 		}

@@ -17,6 +17,11 @@ func (p *Pod) Compare(plan *Plan) error {
 	if err != nil {
 		return err
 	}
+	return p.readBack(plan, have)
+}
+
+// readBack is Compare for a state that was just read.
+func (p *Pod) readBack(plan *Plan, have *State) error {
 	sysctls, err := p.readSysctls(keysIn(plan.Sysctls))
 	if err != nil {
 		return err
@@ -117,19 +122,13 @@ func (c *Carrier) whose() string {
 	return c.NIC + " carries the default route"
 }
 
-// unruled are the addresses that have no rule: they came after the plan.
-func (p *Plan) unruled(have *State) []Address {
-	if !p.secondaries() {
-		return nil
-	}
-	var out []Address
-	for _, a := range have.Addresses {
-		link, from := have.link(a.Dev), host(a.Prefix.Addr())
-		if p.nic(a.Dev) != nil && link.Up && !slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Priority == repliesPref && r.From == from }) {
-			out = append(out, a)
-		}
-	}
-	return out
+// rulesAll reports whether every address has its rule: one that has none came
+// after the plan.
+func (p *Plan) rulesAll(have *State) bool {
+	return !p.secondaries() || !slices.ContainsFunc(have.Addresses, func(a Address) bool {
+		from := host(a.Prefix.Addr())
+		return p.nic(a.Dev) != nil && have.link(a.Dev).Up && !slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Priority == repliesPref && r.From == from })
+	})
 }
 
 // newIn returns the routes of main that a later state has and this one lacks.

@@ -49,6 +49,12 @@ func outerLayer(routes []Route, ipv6 bool) []Route {
 	})
 }
 
+// defaultKeys are the keys of the routes that act as a default route of either
+// family.
+func defaultKeys(routes []Route) map[routeKey]bool {
+	return keysOf(append(defaultLike(routes, false), defaultLike(routes, true)...))
+}
+
 // hostsOf are the first and the last address that a host on the Internet can
 // have.
 func hostsOf(ipv6 bool) [2]netip.Addr {

@@ -55,13 +55,14 @@ type Carrier struct {
 type decision struct {
 	Input
 	*Plan
+	before map[routeKey]bool // the unicast routes that main had before
 }
 
 // Decide applies the rules R1 to R6. It touches nothing and asks nobody.
 // Errors are of kind Invalid: a default-route that cannot be had, or, with
 // Strict, one that would take traffic to pods or Services along.
 func Decide(in Input) (*Plan, error) {
-	d := &decision{Input: in, Plan: &Plan{}}
+	d := &decision{Input: in, Plan: &Plan{}, before: keysOf(in.Before.main(unicast))}
 	d.findNICs()
 	steps := []func() error{
 		d.chooseDefaults, // R1
@@ -189,6 +190,12 @@ func (p *Plan) eth0() string {
 		return nic.Name
 	}
 	return ""
+}
+
+// ofCluster reports whether an interface is one of the cluster network's NICs.
+func (p *Plan) ofCluster(name string) bool {
+	nic := p.nic(name)
+	return nic != nil && nic.Attachment == 0
 }
 
 // secondaries reports whether the pod has NICs besides the cluster network's.

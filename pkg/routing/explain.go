@@ -21,23 +21,18 @@ func ShareHeader() []string { return []string{"NIC", "TABLE", "CARRIES", "REPLIE
 
 // TableRow shows the share as one row.
 func (s *Share) TableRow() []string {
-	return []string{s.Name, strconv.Itoa(s.Table), orDash(s.Destinations), orDash(s.Addresses)}
+	var addresses []string
+	for _, a := range s.Addresses {
+		addresses = append(addresses, a.String())
+	}
+	return []string{s.Name, strconv.Itoa(s.Table), orDash(s.Destinations), orDash(addresses)}
 }
 
-func orDash[T any](list []T) string {
+func orDash(list []string) string {
 	if len(list) == 0 {
 		return "-"
 	}
-	var out []string
-	for _, item := range list {
-		switch item := any(item).(type) {
-		case string:
-			out = append(out, item)
-		case netip.Addr:
-			out = append(out, item.String())
-		}
-	}
-	return strings.Join(out, ", ")
+	return strings.Join(list, ", ")
 }
 
 // Carried says who carries what, in the order of the NICs: the cluster's
@@ -68,7 +63,7 @@ func carried(plan *Plan, have *State) []Share {
 		if nic.Name == plan.eth0() {
 			for _, r := range ranges {
 				name := hostOrPrefix(r)
-				if isNodeLocal(r) {
+				if r == nodeLocalDNS() {
 					name = "node-local DNS"
 				}
 				share.Destinations = append(share.Destinations, name)
@@ -84,12 +79,7 @@ func carried(plan *Plan, have *State) []Share {
 // subnetsBy are the destinations of main's routes by a NIC, less defaults and
 // what the cluster's ranges overrule.
 func subnetsBy(nic string, have *State, ranges []netip.Prefix) []string {
-	defaults := map[routeKey]bool{}
-	for _, ipv6 := range families() {
-		for k := range keysOf(defaultLike(have.main(unicast), ipv6)) {
-			defaults[k] = true
-		}
-	}
+	defaults := defaultKeys(have.main(unicast))
 	var out []string
 	for _, r := range have.main(func(r *Route) bool { return unicast(r) && !defaults[r.key()] && isGlobal(r.Dst.Addr()) }) {
 		if !have.first(r.Dst).by(nic) {

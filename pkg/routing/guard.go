@@ -88,8 +88,8 @@ func (g *Guard) Finish(in Input) (*Plan, error) {
 		if setErr != nil {
 			return nil, fmt.Errorf("routing: %w", setErr)
 		}
-		settled := len(plan.unruled(have)) == 0
-		if err = g.readBack(plan, have); err != nil { // R7
+		settled := plan.rulesAll(have)
+		if err = g.pod.readBack(plan, have); err != nil { // R7
 			settled = false
 		}
 		switch {
@@ -128,15 +128,6 @@ func (g *Guard) set(in Input, now *State) (*Plan, *State, error) {
 	return plan, have, err
 }
 
-// readBack compares what the kernel holds with the plan.
-func (g *Guard) readBack(plan *Plan, have *State) error {
-	sysctls, err := g.pod.readSysctls(keysIn(plan.Sysctls))
-	if err != nil {
-		return err
-	}
-	return compare(plan, have, sysctls)
-}
-
 // Undo takes away what a plan set in the namespace and gives the cluster
 // network its default routes back. What is gone already is no error.
 func Undo(netns string, plan *Plan) error {
@@ -151,7 +142,7 @@ func Undo(netns string, plan *Plan) error {
 	}
 	back := undoing(plan, have)
 	err = errors.Join(
-		applyRoutes(pod, back, have), applyRules(pod, nil, have.Rules), applyMain(pod, &Plan{Removed: back.Removed}, have),
+		applyRoutes(pod, back, have), applyRules(pod, nil, have.Rules), removeFromMain(pod, back.Removed, have),
 		pod.giveBack(back.Added, have), pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)))
 	if err != nil {
 		return fmt.Errorf("undo routing: %w", err)
@@ -163,7 +154,7 @@ func Undo(netns string, plan *Plan) error {
 // take any more, since somebody set it down or took its addresses, went with
 // what it needs.
 func (p *Pod) giveBack(routes []Route, have *State) error {
-	err := applyMain(p, &Plan{Added: routes}, have)
+	err := addMissing(p, routes, have)
 	for _, gone := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENODEV, unix.EINVAL} {
 		if errors.Is(err, gone) {
 			return nil
@@ -176,14 +167,13 @@ func (p *Pod) giveBack(routes []Route, have *State) error {
 func undoing(plan *Plan, have *State) *Plan {
 	back := &Plan{}
 	there := func(dev string) bool { return have.link(dev) != nil }
-	cluster := func(dev string) bool { nic := plan.nic(dev); return nic != nil && nic.Attachment == 0 }
 	for _, r := range plan.Added {
-		if r.Dst.IsValid() && r.everyDev(there) && !r.everyDev(cluster) {
+		if r.Dst.IsValid() && r.everyDev(there) && !r.everyDev(plan.ofCluster) {
 			back.Removed = append(back.Removed, r)
 		}
 	}
 	for _, r := range plan.Removed {
-		if r.Dst.IsValid() && r.everyDev(there) && r.everyDev(cluster) {
+		if r.Dst.IsValid() && r.everyDev(there) && r.everyDev(plan.ofCluster) {
 			back.Added = append(back.Added, r)
 		}
 	}

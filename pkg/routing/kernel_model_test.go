@@ -140,7 +140,7 @@ func (k *kernel) addRoute(r *Route, m mode) bool {
 // takes reports whether the kernel accepts a route's gateways, and would show
 // the route: of IPv6 it leaves out of a dump what stands between next hops.
 func (k *kernel) takes(r *Route) bool {
-	if slices.ContainsFunc(devices(r), func(dev string) bool { return dev != "" && !k.up(dev) }) {
+	if slices.ContainsFunc(r.devices(), func(dev string) bool { return dev != "" && !k.up(dev) }) {
 		return false
 	}
 	if len(r.Hops) > 0 {
@@ -321,22 +321,10 @@ func ways(r *Route, f flow) []string {
 		return []string{nowhere}
 	}
 	var out []string
-	for _, dev := range devices(r) {
+	for _, dev := range r.devices() {
 		if f.oif == "" || dev == f.oif {
 			out = append(out, dev)
 		}
-	}
-	return out
-}
-
-// devices are those that a route leads to.
-func devices(r *Route) []string {
-	if len(r.Hops) == 0 {
-		return []string{r.Dev}
-	}
-	var out []string
-	for _, h := range r.Hops {
-		out = append(out, h.Dev)
 	}
 	return out
 }

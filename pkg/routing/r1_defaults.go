@@ -64,11 +64,9 @@ func (d *decision) moveDefaults(i int, gateways []netip.Addr) error {
 		if err := d.checkGateway(i, nic, gateway); err != nil {
 			return err
 		}
-		dst := everything(ipv6)
-		moved[ipv6] = append(moved[ipv6], Route{
-			Table: unix.RT_TABLE_MAIN, Dst: dst, Gateway: gateway, Dev: nic.Name, Metric: plainMetric(dst) + len(moved[ipv6]),
-			Onlink: !d.inSubnet(nic.Name, gateway),
-		})
+		route := d.defaultVia(nic, gateway)
+		route.Metric += len(moved[ipv6]) // the order is the preference
+		moved[ipv6] = append(moved[ipv6], route)
 	}
 	for ipv6, routes := range moved {
 		*d.carrier(ipv6) = Carrier{Attachment: i, NIC: nic.Name, Routes: routes, Asked: true}
@@ -122,9 +120,6 @@ func (d *decision) isBroadcast(nic string, a netip.Addr) bool {
 
 // onLink reports whether a NIC reaches an address without a gateway.
 func (d *decision) onLink(nic string, a netip.Addr) bool {
-	if a.Is6() && a.IsLinkLocalUnicast() {
-		return true
-	}
 	return d.inSubnet(nic, a) || slices.ContainsFunc(d.After.Routes, func(r Route) bool {
 		return r.Dev == nic && unicast(&r) && !r.Gateway.IsValid() && r.Dst.Bits() > 0 && r.Dst.Contains(a)
 	})
@@ -170,8 +165,7 @@ func (d *decision) ownDefaults(nic *NIC, ipv6 bool) []Route {
 
 // foreign are the routes of main that came after the cluster network's.
 func (d *decision) foreign(like func(*Route) bool) []Route {
-	before := keysOf(d.Before.main(unicast))
-	return d.After.main(func(r *Route) bool { return unicast(r) && !before[r.key()] && !d.learnt(r) && like(r) })
+	return d.After.main(func(r *Route) bool { return unicast(r) && !d.before[r.key()] && !d.learnt(r) && like(r) })
 }
 
 // learnt reports whether a route came from a router that advertised itself
@@ -195,16 +189,16 @@ func (d *decision) elsewhereDefaults(nic *NIC, ipv6 bool) []Route {
 		return out
 	}
 	for _, r := range d.Networks[nic.Attachment].Result.Routes {
-		if dst := prefixOf(&r.Dst); dst == everything(ipv6) && (r.Table == nil || *r.Table == unix.RT_TABLE_MAIN) && r.GW != nil && d.mayReach(nic, addrOf(r.GW)) {
-			out = append(out, d.defaultVia(nic, addrOf(r.GW), ipv6))
+		if dst := prefixOf(&r.Dst); dst == everything(ipv6) && inMain(r) && r.GW != nil && d.mayReach(nic, addrOf(r.GW)) {
+			out = append(out, d.defaultVia(nic, addrOf(r.GW)))
 		}
 	}
 	return out
 }
 
 // defaultVia is a default route by a NIC.
-func (d *decision) defaultVia(nic *NIC, gateway netip.Addr, ipv6 bool) Route {
-	dst := everything(ipv6)
+func (d *decision) defaultVia(nic *NIC, gateway netip.Addr) Route {
+	dst := everything(gateway.Is6())
 	return Route{
 		Table: unix.RT_TABLE_MAIN, Dst: dst, Gateway: gateway, Dev: nic.Name, Metric: plainMetric(dst),
 		Onlink: !d.inSubnet(nic.Name, gateway),
@@ -212,9 +206,7 @@ func (d *decision) defaultVia(nic *NIC, gateway netip.Addr, ipv6 bool) Route {
 }
 
 // otherTable reports whether a table is neither main nor one of ours.
-func otherTable(table int) bool {
-	return table != unix.RT_TABLE_MAIN && (table < FirstTable || table > lastTable)
-}
+func otherTable(table int) bool { return table != unix.RT_TABLE_MAIN && !ourTable(table) }
 
 func keysOf(routes []Route) map[routeKey]bool {
 	keys := map[routeKey]bool{}

@@ -37,9 +37,9 @@ func (d *decision) oneDefault() error {
 // gives them back.
 func (d *decision) remove(drop []Route, gone map[routeKey]bool, ipv6 bool) {
 	all := func(*Route) bool { return true }
-	have, before, wanted := keysOf(d.After.main(all)), keysOf(d.Before.main(unicast)), keysOf(d.carrier(ipv6).Routes)
+	have, wanted := keysOf(d.After.main(all)), keysOf(d.carrier(ipv6).Routes)
 	for _, r := range drop {
-		if k := r.key(); (have[k] || before[k]) && !wanted[k] && !gone[k] && !d.learntByCluster(&r) {
+		if k := r.key(); (have[k] || d.before[k]) && !wanted[k] && !gone[k] && !d.learntByCluster(&r) {
 			gone[k] = true
 			d.Removed = append(d.Removed, r)
 		}
@@ -50,14 +50,14 @@ func (d *decision) remove(drop []Route, gone map[routeKey]bool, ipv6 bool) {
 // and what the carrier has, besides the cluster network's own parts of one:
 // those stay.
 func (d *decision) completing(gone map[routeKey]bool, ipv6 bool) []Route {
-	before, wanted := keysOf(d.Before.main(unicast)), keysOf(d.carrier(ipv6).Routes)
+	wanted := keysOf(d.carrier(ipv6).Routes)
 	left := d.After.main(func(r *Route) bool { return unicast(r) && !gone[r.key()] && !d.learntByCluster(r) })
 	d.Kept = slices.DeleteFunc(d.Kept, func(r Route) bool { return isIPv6(r.Dst) == ipv6 })
 	var out []Route
 	for _, r := range defaultLike(append(left, d.carrier(ipv6).Routes...), ipv6) {
 		switch {
 		case wanted[r.key()]:
-		case before[r.key()]:
+		case d.before[r.key()]:
 			d.Kept = append(d.Kept, r)
 		default:
 			out = append(out, r)
@@ -77,6 +77,5 @@ func (d *decision) newNowhere(ipv6 bool) []Route {
 // learntByCluster reports a default route that a router of the cluster network
 // advertised: the cluster network's business, unless the default moves.
 func (d *decision) learntByCluster(r *Route) bool {
-	nic, carrier := d.nic(r.Dev), d.carrier(isIPv6(r.Dst))
-	return r.Protocol == unix.RTPROT_RA && nic != nil && nic.Attachment == 0 && carrier.Attachment == 0
+	return r.Protocol == unix.RTPROT_RA && d.ofCluster(r.Dev) && d.carrier(isIPv6(r.Dst)).Attachment == 0
 }

@@ -90,10 +90,7 @@ func (d *decision) clusterRoutes(ipv6 bool) []Route {
 	family := func(r *Route) bool { return unicast(r) && isIPv6(r.Dst) == ipv6 }
 	gone := keysOf(d.Removed)
 	more := d.foreign(func(r *Route) bool {
-		return family(r) && !gone[r.key()] && !slices.ContainsFunc(r.devices(), func(dev string) bool {
-			nic := d.nic(dev)
-			return nic == nil || nic.Attachment > 0
-		})
+		return family(r) && !gone[r.key()] && r.everyDev(d.ofCluster)
 	})
 	return append(d.Before.main(family), more...)
 }
@@ -131,7 +128,7 @@ func (d *decision) wayOut(nic *NIC, ipv6 bool, own, elsewhere []Route) []Route {
 		return elsewhere
 	}
 	if gateway := d.gateway(nic, ipv6); gateway.IsValid() {
-		return []Route{d.defaultVia(nic, gateway, ipv6)}
+		return []Route{d.defaultVia(nic, gateway)}
 	}
 	return nil
 }

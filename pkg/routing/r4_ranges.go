@@ -17,7 +17,11 @@ func (d *decision) keepRanges() error {
 	if eth0 == nil || !d.secondaries() {
 		return nil
 	}
-	d.Plan.Ranges = outermost(slices.Concat(d.Input.Ranges, d.clusterSubnets(), nodeLocalDNS(eth0)))
+	ranges := slices.Concat(d.Input.Ranges, d.clusterSubnets())
+	if eth0.has(false) {
+		ranges = append(ranges, nodeLocalDNS())
+	}
+	d.Plan.Ranges = outermost(ranges)
 	// Without an address of its family nothing is sent to a range, and IPv6 may
 	// be off.
 	d.Plan.Ranges = slices.DeleteFunc(d.Plan.Ranges, func(r netip.Prefix) bool { return !d.uses(isIPv6(r)) })
@@ -34,22 +38,12 @@ func (p *Plan) uses(ipv6 bool) bool {
 }
 
 // nodeLocalDNS is the address that NodeLocal DNSCache takes on every node.
-func nodeLocalDNS(eth0 *NIC) []netip.Prefix {
-	if !eth0.has(false) {
-		return nil
-	}
-	return []netip.Prefix{host(netip.AddrFrom4([4]byte{169, 254, 20, 10}))}
-}
+func nodeLocalDNS() netip.Prefix { return host(netip.AddrFrom4([4]byte{169, 254, 20, 10})) }
 
 // clusterSubnets are what the cluster network has routes to, defaults left out.
 func (d *decision) clusterSubnets() []netip.Prefix {
 	routes := d.Before.main(unicast)
-	skip := map[routeKey]bool{}
-	for _, ipv6 := range families() {
-		for k := range keysOf(defaultLike(routes, ipv6)) {
-			skip[k] = true
-		}
-	}
+	skip := defaultKeys(routes)
 	var out []netip.Prefix
 	for _, r := range routes {
 		if !skip[r.key()] && isGlobal(r.Dst.Addr()) {

@@ -1,7 +1,5 @@
 package routing
 
-import "slices"
-
 // closeLeaks is R5: what happens below IP stays on its NIC too. A NIC answers
 // ARP for its own addresses only, a strict rp_filter becomes loose, and
 // routers that advertise themselves on a secondary are not believed. What a
@@ -71,24 +69,15 @@ func (d *decision) believesRouters(nic *NIC) bool {
 // sysctlKeys names the settings that R5 looks at.
 func sysctlKeys(s *State) []string {
 	var keys []string
-	for _, name := range append([]string{"all"}, linkNames(s)...) {
-		for _, setting := range []string{"arp_ignore", "arp_announce", "rp_filter"} {
-			keys = append(keys, "ipv4/conf/"+name+"/"+setting)
+	add := func(family, name string, settings ...string) {
+		for _, setting := range settings {
+			keys = append(keys, family+"/conf/"+name+"/"+setting)
 		}
-		if name != "all" {
-			for _, setting := range []string{"accept_ra", "autoconf", "accept_ra_defrtr"} {
-				keys = append(keys, "ipv6/conf/"+name+"/"+setting)
-			}
-		}
+	}
+	add("ipv4", "all", "arp_ignore", "arp_announce", "rp_filter")
+	for _, link := range s.Links {
+		add("ipv4", link.Name, "arp_ignore", "arp_announce", "rp_filter")
+		add("ipv6", link.Name, "accept_ra", "autoconf", "accept_ra_defrtr")
 	}
 	return keys
-}
-
-func linkNames(s *State) []string {
-	var names []string
-	for _, link := range s.Links {
-		names = append(names, link.Name)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -89,12 +89,21 @@ func isGlobal(a netip.Addr) bool {
 	return a.IsValid() && !a.Is4In6() && !a.IsLoopback() && !a.IsMulticast() && (a.Is4() || !a.IsLinkLocalUnicast())
 }
 
-func (p *Pod) routes(names map[int]string) ([]Route, error) {
+// dumpRoutes returns the routes of all tables and families.
+func (p *Pod) dumpRoutes() ([]netlink.Route, error) {
 	list, err := retried(func() ([]netlink.Route, error) {
 		return p.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes of %s: %w", p.path, err)
+	}
+	return list, nil
+}
+
+func (p *Pod) routes(names map[int]string) ([]Route, error) {
+	list, err := p.dumpRoutes()
+	if err != nil {
+		return nil, err
 	}
 	var out []Route
 	for i := range list {

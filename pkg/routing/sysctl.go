@@ -18,6 +18,9 @@ const procSysNet = "/proc/sys/net"
 // (IPv6 is off) is left out.
 func (p *Pod) readSysctls(keys []string) (map[string]string, error) {
 	values := map[string]string{}
+	if len(keys) == 0 {
+		return values, nil
+	}
 	err := podns.Within(p.path, func() error {
 		for _, key := range keys {
 			raw, err := os.ReadFile(filepath.Join(procSysNet, key))

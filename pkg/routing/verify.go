@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -64,9 +65,19 @@ func (p *Pod) Verify(result *current.Result) error {
 			missing = append(missing, err)
 		}
 	}
-	for _, route := range result.Routes {
-		if err = p.verifyRoute(route); err != nil {
-			missing = append(missing, err)
+	if len(result.Routes) == 0 {
+		return errors.Join(missing...)
+	}
+	routes, err := p.dumpRoutes()
+	if err != nil {
+		return errors.Join(append(missing, err)...)
+	}
+	for _, want := range result.Routes {
+		// Without a table any will do: sbr moves routes and leaves its result as it was.
+		if !slices.ContainsFunc(routes, func(r netlink.Route) bool {
+			return (want.Table == nil || r.Table == *want.Table) && sameRoute(&r, want)
+		}) {
+			missing = append(missing, network.Missing.Errorf("route to %s%s is missing in %s", &want.Dst, via(want.GW), p.path))
 		}
 	}
 	return errors.Join(missing...)
@@ -105,30 +116,6 @@ func hasAddress(have []netlink.Addr, want net.IP) bool {
 		}
 	}
 	return false
-}
-
-func (p *Pod) verifyRoute(want *types.Route) error {
-	family := netlink.FAMILY_V6
-	if want.Dst.IP.To4() != nil {
-		family = netlink.FAMILY_V4
-	}
-	// Without a table any will do: sbr moves routes and leaves its result as it was.
-	filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	if want.Table != nil {
-		filter.Table = *want.Table
-	}
-	have, err := retried(func() ([]netlink.Route, error) {
-		return p.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
-	})
-	if err != nil {
-		return fmt.Errorf("list routes of %s: %w", p.path, err)
-	}
-	for i := range have {
-		if sameRoute(&have[i], want) {
-			return nil
-		}
-	}
-	return network.Missing.Errorf("route to %s%s is missing in %s", &want.Dst, via(want.GW), p.path)
 }
 
 func via(gw net.IP) string {
