@@ -27,6 +27,12 @@ type Attachment struct {
 	// DefaultRoute is the selection's default-route: nil without the key,
 	// empty to keep the network's own (NPWG 4.1.2.1.9).
 	DefaultRoute *[]netip.Addr `json:"defaultRoute,omitempty"`
+
+	Resource string `json:"resource,omitempty"` // the definition's resourceName
+	DeviceID string `json:"deviceID,omitempty"` // the device of it that the attachment got
+	// DeviceInfoFile is where the network's plugins leave their device
+	// information (device-info-spec 1.1.0), "" where there is none.
+	DeviceInfoFile string `json:"deviceInfoFile,omitempty"`
 }
 
 // String names the attachment in messages: the network and the interface.
