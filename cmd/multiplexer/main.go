@@ -58,6 +58,7 @@ func run() int {
 	p := &multiplexer.Plugin{
 		Embedded: map[string]network.Embedded{}, Stdout: os.Stdout, Stderr: stderr,
 		Self: self, BootIDPath: "/proc/sys/kernel/random/boot_id", Now: time.Now,
+		DeviceInfoDir: "/var/run/k8s.cni.cncf.io/devinfo",
 	}
 	var stdin []byte
 	bind := func(verb func(context.Context, *skel.CmdArgs) error) func(*skel.CmdArgs) error {

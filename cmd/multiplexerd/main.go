@@ -1,4 +1,4 @@
-// Command multiplexerd is the operator's tool on a node.
+// Command multiplexerd is the node's agent and the operator's tool.
 package main
 
 import (
@@ -27,12 +27,12 @@ func main() {
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "multiplexerd",
-		Short:         "See what multiplexer did on this node",
+		Short:         "The agent of a node, and a look at what multiplexer did there",
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: false,
 	}
-	root.AddCommand(journalCommand())
+	root.AddCommand(runCommand(), journalCommand())
 	return root
 }
 

@@ -28,7 +28,7 @@ func TestJournalShowsRouting(t *testing.T) {
 	call := nettest.CNICall{
 		Bin: nettest.Binary(t), Command: "ADD", ContainerID: "abc", Netns: pod.Path(), IfName: "eth0", Path: []string{nettest.Plugins(t)},
 		Args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web",
-		Stdin: []byte(`{"cniVersion":"1.0.0","name":"cluster","type":"multiplexer","clusterCIDRs":["10.244.0.0/16"],"clusterNetwork":"` + dir + `/cluster.conf","confDir":"` + dir + `","stateDir":"` + dir + `/state",
+		Stdin: []byte(`{"cniVersion":"1.0.0","name":"cluster","type":"multiplexer","agentSocket":"","clusterCIDRs":["10.244.0.0/16"],"clusterNetwork":"` + dir + `/cluster.conf","confDir":"` + dir + `","stateDir":"` + dir + `/state",
 			"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"k8s.v1.cni.cncf.io/networks":"[{\"name\":\"a\",\"default-route\":[\"10.50.0.1\"]}]"}}}`),
 	}
 	out, err := node.CNI(t.Context(), call)

@@ -61,7 +61,7 @@ func newSite(t *testing.T, networks string) *site {
 		"type": "bridge", "bridge": "storage0",
 		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "192.168.50.0/24"}]]}}]}`, s.in("leases"))
 	s.recorder(t, slowAdd, slowDel)
-	s.conf = fmt.Appendf(nil, `{"cniVersion": "1.1.0", "name": "multiplexer", "type": "multiplexer",
+	s.conf = fmt.Appendf(nil, `{"cniVersion": "1.1.0", "name": "multiplexer", "type": "multiplexer", "agentSocket": "",
 		"clusterNetwork": %q, "confDir": %q, "stateDir": %q, "agentSocket": "",
 		"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"k8s.v1.cni.cncf.io/networks": %q}}}`,
 		s.in("cluster"), s.in("net.d"), s.in("state"), networks)

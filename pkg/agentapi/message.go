@@ -31,6 +31,9 @@ type Request struct {
 	// Networks that the configuration names, besides those of the pod's
 	// annotations (VerbPlan).
 	Networks []Reference `json:"networks,omitempty"`
+	// Home is the namespace of a network that the pod's default-network
+	// annotation names without one (VerbPlan).
+	Home string `json:"home,omitempty"`
 	// Container whose journal is ready (VerbPublish).
 	Container string `json:"container,omitempty"`
 	// Failure of the ADD (VerbFailed).
@@ -49,7 +52,7 @@ type Pod struct {
 	Name      string `json:"name"`
 	UID       string `json:"uid,omitempty"`
 	// Annotations as the runtime delivered them; nil asks the agent for them.
-	Annotations map[string]string `json:"annotations,omitempty"`
+	Annotations map[string]string `json:"annotations"`
 }
 
 // Reference names a definition.
@@ -57,6 +60,9 @@ type Reference struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 }
+
+// String names it in messages.
+func (r Reference) String() string { return r.Namespace + "/" + r.Name }
 
 // Reply is what the agent knows, or why it does not.
 type Reply struct {
@@ -82,7 +88,7 @@ type Known struct {
 	Definitions       []Definition `json:"definitions,omitempty"`
 	// Devices that kubelet gave the pod, in the order of its containers; nil
 	// when no network of the pod needs one.
-	Devices []Device `json:"devices,omitempty"`
+	Devices []Device `json:"devices"`
 	// Publish says whether the agent wants to hear of the pod's journal.
 	Publish bool `json:"publish,omitempty"`
 	Facts

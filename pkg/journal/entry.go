@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -25,6 +26,7 @@ type Record struct {
 	network.Attachment
 	Step   Step
 	Result json.RawMessage // of its ADD, once Added
+	Device json.RawMessage // information on its device, once Added; nil = there is none
 	State  []byte          // an embedded plugin's own record
 	Error  string          // of its last DEL, "" when that succeeded
 }
@@ -58,6 +60,13 @@ func (c *Contents) adopt(container string) {
 	if c.Header.Container == "" && len(c.Records) > 0 {
 		c.Header.Container = container
 	}
+}
+
+// Pod returns the namespace and the name of the pod; empty for a container
+// that is none.
+func (c *Contents) Pod() (namespace, name string) {
+	namespace, name, _ = strings.Cut(c.Header.Pod, "/")
+	return namespace, name
 }
 
 // Names returns the interfaces that the attachments have or are to have.
@@ -102,7 +111,7 @@ func (c *Contents) applyRecord(r *Record, e event) {
 	case evAdding:
 		r.Step = Adding
 	case evAdded:
-		r.Step, r.Result = Added, slices.Clone(e.Result)
+		r.Step, r.Result, r.Device = Added, slices.Clone(e.Result), slices.Clone(e.Device)
 	case evState:
 		r.State = e.State
 	case evDeleting:

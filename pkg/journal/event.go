@@ -41,6 +41,9 @@ type Header struct {
 	UID       string      `json:"uid,omitempty"`
 	Args      [][2]string `json:"args,omitempty"` // the runtime's CNI_ARGS
 	Chained   bool        `json:"chained,omitempty"`
+	// PrevResult is what stood before us in a chain: the cluster network's
+	// part, which is not ours to undo.
+	PrevResult json.RawMessage `json:"prevResult,omitempty"`
 }
 
 // event is one line.
@@ -52,6 +55,7 @@ type event struct {
 	Plan    []network.Attachment `json:"plan,omitempty"`
 	Index   int                  `json:"i,omitempty"`
 	Result  json.RawMessage      `json:"result,omitempty"`
+	Device  json.RawMessage      `json:"device,omitempty"` // added: the device's information
 	State   []byte               `json:"state,omitempty"`
 	Routing json.RawMessage      `json:"routing,omitempty"`
 	Note    string               `json:"note,omitempty"` // release: which verb; failed: the error

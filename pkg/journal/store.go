@@ -188,6 +188,19 @@ func (s *Store) names(dir string) ([]string, error) {
 	return names, nil
 }
 
+// Mark leaves a note that a container is to be released, once whoever reads it
+// has made sure that nobody uses it any more.
+func (s *Store) Mark(container string) error {
+	if err := network.ValidateContainerID(container); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.path(releaseDir, container), os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return s.failed(err)
+	}
+	return f.Close()
+}
+
 // Unmark takes a mark for release away.
 func (s *Store) Unmark(container string) error {
 	err := os.Remove(s.path(releaseDir, container))

@@ -41,6 +41,21 @@ func (c *Contents) State() string {
 	return "ADD interrupted"
 }
 
+// Phase is State in one of a few words.
+func (c *Contents) Phase() string {
+	switch {
+	case !c.Usable():
+		return "damaged"
+	case c.Releasing != "" && c.Failures > 0:
+		return "release-failed"
+	case c.Releasing != "":
+		return "releasing"
+	case c.Complete:
+		return "attached"
+	}
+	return "adding"
+}
+
 // RecordHeader names the columns of Record.TableRow.
 func RecordHeader() []string {
 	return []string{"INTERFACE", "NETWORK", "STEP", "SOURCE", "LAST ERROR"}

@@ -39,9 +39,10 @@ func (e *Entry) Plan(attachments ...network.Attachment) (int, error) {
 // Adding is written before attachment i's ADD runs.
 func (e *Entry) Adding(i int) error { return e.append(event{Event: evAdding, Index: i}) }
 
-// Added is written right after attachment i's ADD succeeded.
-func (e *Entry) Added(i int, result json.RawMessage) error {
-	return e.append(event{Event: evAdded, Index: i, Result: result})
+// Added is written right after attachment i's ADD succeeded. device is what
+// is known of its device then, or nil: who publishes it needs no other source.
+func (e *Entry) Added(i int, result, device json.RawMessage) error {
+	return e.append(event{Event: evAdded, Index: i, Result: result, Device: device})
 }
 
 // SetRouting is written before routes, rules or sysctls change. A later plan
@@ -118,13 +119,7 @@ func (e *Entry) Sync() error {
 }
 
 // Mark leaves a note that the container is to be released later.
-func (e *Entry) Mark() error {
-	f, err := os.OpenFile(e.store.path(releaseDir, e.container), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return e.store.failed(err)
-	}
-	return f.Close()
-}
+func (e *Entry) Mark() error { return e.store.Mark(e.container) }
 
 // Remove ends the journal: nothing of the container is left.
 func (e *Entry) Remove() error {

@@ -1,6 +1,7 @@
 package multiplexer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,9 @@ func (c *call) add(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err = c.complete(working, &pod); err != nil {
+		return err
+	}
 	entry, err := c.fresh(working)
 	if err != nil {
 		return err
@@ -46,10 +50,13 @@ func (c *call) add(ctx context.Context) error {
 		err = entry.Ready()
 	}
 	if err == nil {
+		c.publish(working)
 		err = c.print(result)
 	}
 	if err != nil {
-		return c.undo(ctx, entry, err)
+		err = c.undo(ctx, entry, err)
+		c.tell(ctx, pod, err)
+		return err
 	}
 	return nil
 }
@@ -72,7 +79,7 @@ func (c *call) header() (journal.Header, plan.Pod, error) {
 	}
 	h = journal.Header{
 		Container: c.args.ContainerID, Network: c.config.Name, IfName: c.args.IfName, Netns: c.args.Netns, Cookie: cookie, Boot: c.boot,
-		UID: pod.UID, Args: c.cniArgs, Chained: c.config.PrevResult != nil,
+		UID: pod.UID, Args: c.cniArgs, Chained: c.config.PrevResult != nil, PrevResult: c.config.PrevResult,
 	}
 	if pod.Name != "" {
 		h.Pod = pod.String()
@@ -153,7 +160,7 @@ func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod
 	if c.config.Result == network.ResultCluster || oldResult(c.config.CNIVersion) {
 		return parts[0].Result, nil
 	}
-	opts := network.MergeOptions{Netns: c.args.Netns, IfName: c.args.IfName, Runtime: c.config.Runtime}
+	opts := network.MergeOptions{Netns: c.args.Netns, IfName: c.args.IfName, Runtime: cmp.Or(c.config.Runtime, c.agent.facts().Runtime)}
 	return network.Merge(parts[0].Result, parts[1:], opts), nil
 }
 
@@ -210,6 +217,9 @@ func (c *call) record(entry *journal.Entry, attachments ...network.Attachment) (
 			return 0, err
 		}
 	}
+	if err := c.nameDeviceInfo(attachments); err != nil {
+		return 0, err
+	}
 	return entry.Plan(attachments...)
 }
 
@@ -229,6 +239,9 @@ func (c *call) attach(ctx context.Context, entry *journal.Entry, i int) (network
 	if err = entry.Adding(i); err != nil {
 		return part, err
 	}
+	if err = c.placeDeviceInfo(a); err != nil {
+		return part, err
+	}
 	start := c.plugin.Now()
 	result, err := c.runner.Add(ctx, a, delegate.Request{
 		ContainerID: c.args.ContainerID, Netns: c.args.Netns, State: entry.State(i), Guard: guard,
@@ -238,7 +251,7 @@ func (c *call) attach(ctx context.Context, entry *journal.Entry, i int) (network
 	}
 	c.log.Info("attached", "network", a.Reference, "interface", a.IfName, "duration", c.plugin.Now().Sub(start))
 	part.Result = result.Newest
-	return part, entry.Added(i, result.Raw)
+	return part, entry.Added(i, result.Raw, c.foundDeviceInfo(a))
 }
 
 // newNames refuses an attachment whose result claims an interface that the

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,61 +14,167 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/plan"
 )
 
-// fromAgent are the definitions that the node's agent knows. It is asked
-// once, when the first is needed: a pod that asks for nothing never waits
-// for it.
+// fromAgent is what the node's agent knows of the pod, and the definitions
+// that come from it. It is asked once at most, and by ADD alone: the other
+// verbs, and pods that ask for nothing, go by its last word on disk.
 type fromAgent struct {
 	call  *call
 	files *plan.Dir // networks of definitions without a configuration
-	known *agentapi.Known
+	pod   *plan.Pod // whom to ask about; nil when nobody is to be asked
+
+	asked bool
+	known *agentapi.Known // nil until it answered
+	down  error           // why it did not
+
+	read bool
+	word *agentapi.Copy // its last word; nil when there is none
+}
+
+// complete adds to the pod what only the agent knows. It asks when the pod
+// gets a network by the agent's word, so that a pod whose networks cannot be
+// told fails before anything is attached.
+func (f *fromAgent) complete(ctx context.Context, pod *plan.Pod) error {
+	if f.pod = pod; pod.Name == "" {
+		return nil // no pod of Kubernetes
+	}
+	if pod.Annotations == nil {
+		if err := f.ask(ctx); err != nil {
+			return fmt.Errorf("the runtime did not deliver the pod's annotations: %w", err)
+		}
+		pod.Annotations = orEmpty(f.known.Annotations)
+	}
+	if err := f.namespaceNetworks(ctx, pod); err != nil {
+		return err
+	}
+	if pod.Asks() {
+		return f.ask(ctx)
+	}
+	if f.call.planner.Defaults(*pod) {
+		if err := f.ask(ctx); err != nil && !f.lastWord().Knows(f.references()) {
+			return fmt.Errorf("defaultNetworks: %w", err)
+		}
+	}
+	return nil
+}
+
+// namespaceNetworks adds the networks of the pod's namespace, if that has
+// any: the last word says so without asking. Where there is none yet, an
+// agent that is down hinders no pod.
+func (f *fromAgent) namespaceNetworks(ctx context.Context, pod *plan.Pod) error {
+	if _, own := pod.Annotations[network.NetworksAnnotation]; own || !f.call.config.NamespaceDefaults {
+		return nil
+	}
+	word := f.lastWord()
+	if word != nil && !word.HasNetworks(pod.Namespace) {
+		return nil
+	}
+	err := f.ask(ctx)
+	switch {
+	case err == nil:
+		pod.NamespaceNetworks = f.known.NamespaceNetworks
+	case word != nil:
+		return fmt.Errorf("namespace %q has networks of its own: %w", pod.Namespace, err)
+	default:
+		f.call.log.Warn("whether the pod's namespace has networks of its own is not known: no agent has run on this node yet", "error", err.Error())
+	}
+	return nil
 }
 
 // Definition implements plan.Definitions. A definition without spec.config is
 // one of confDir by its name (NPWG 3.4.1).
 func (f *fromAgent) Definition(ctx context.Context, podNamespace, namespace, name string) (*plan.Definition, error) {
-	if namespace == "" {
-		namespace = podNamespace
-	}
-	if err := f.ask(ctx); err != nil {
+	reference := agentapi.Reference{Namespace: cmp.Or(namespace, podNamespace), Name: name}
+	definitions, err := f.definitions(ctx, reference)
+	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(f.known.Definitions, func(d agentapi.Definition) bool { return d.Namespace == namespace && d.Name == name })
+	i := slices.IndexFunc(definitions, func(d agentapi.Definition) bool { return d.Reference == reference })
 	if i < 0 {
-		return nil, network.Invalid.Errorf("no NetworkAttachmentDefinition %s/%s: create it, or correct the name that is asked for", namespace, name)
+		return nil, network.Invalid.Errorf("%w: no NetworkAttachmentDefinition %s; create it, or correct the name that is asked for", plan.ErrNoDefinition, reference)
 	}
-	reference, source := namespace+"/"+name, fmt.Sprintf("NetworkAttachmentDefinition %s/%s", namespace, name)
-	definition := f.known.Definitions[i]
-	if strings.TrimSpace(definition.Config) == "" {
-		found, err := f.files.Definition(ctx, podNamespace, namespace, name)
+	found, err := f.parse(ctx, podNamespace, &definitions[i])
+	if err != nil {
+		return nil, err
+	}
+	found.Reference, found.Resource = reference.String(), definitions[i].ResourceName
+	return found, nil
+}
+
+// definitions are the agent's, or those of its last word if that speaks of
+// the network.
+func (f *fromAgent) definitions(ctx context.Context, reference agentapi.Reference) ([]agentapi.Definition, error) {
+	err := f.ask(ctx)
+	if err == nil {
+		return f.known.Definitions, nil
+	}
+	if word := f.lastWord(); word.Knows([]agentapi.Reference{reference}) {
+		return word.Definitions, nil
+	}
+	return nil, err
+}
+
+// parse reads one definition's configuration.
+func (f *fromAgent) parse(ctx context.Context, podNamespace string, d *agentapi.Definition) (*plan.Definition, error) {
+	source := "NetworkAttachmentDefinition " + d.Reference.String()
+	if strings.TrimSpace(d.Config) == "" {
+		found, err := f.files.Definition(ctx, podNamespace, d.Namespace, d.Name)
 		if err != nil {
 			return nil, fmt.Errorf("%s has no spec.config: %w", source, err)
 		}
-		found.Reference = reference
 		return found, nil
 	}
-	list, err := network.ParseList(source, name, []byte(definition.Config))
+	list, err := network.ParseList(source, d.Name, []byte(d.Config))
 	if err != nil {
 		return nil, err
 	}
 	if err = list.Validate(source); err != nil {
 		return nil, err
 	}
-	if list.Name != name {
+	if list.Name != d.Name {
 		f.call.log.Warn(source + ": its name and the name of its configuration, \"" + list.Name + "\", differ")
 	}
-	return &plan.Definition{Reference: reference, Source: source, List: list}, nil
+	return &plan.Definition{Source: source, List: list}, nil
 }
 
 // ask sends the pod's annotations and the configuration's networks.
 func (f *fromAgent) ask(ctx context.Context) error {
-	if f.known != nil {
-		return nil
+	if f.asked || f.pod == nil {
+		return f.unknown()
 	}
+	f.asked = true
+	f.known, f.down = agentapi.Ask(ctx, f.call.config.AgentSocket, agentapi.Request{
+		Verb: agentapi.VerbPlan, Pod: f.wirePod(), Networks: f.references(), Home: f.call.config.MultusNamespace,
+	})
+	if f.known != nil && f.known.Devices != nil {
+		f.pod.Devices = []plan.Device{}
+		for _, d := range f.known.Devices {
+			f.pod.Devices = append(f.pod.Devices, plan.Device(d))
+		}
+	}
+	return f.unknown()
+}
+
+// unknown is why the agent's answer is not there.
+func (f *fromAgent) unknown() error {
+	if f.known != nil || f.down != nil {
+		return f.down
+	}
+	return network.Again.Errorf("what the agent last wrote to %s does not say", f.call.config.StateDir)
+}
+
+// wirePod is the pod with those of its annotations that name networks.
+func (f *fromAgent) wirePod() agentapi.Pod {
+	pod := agentapi.Pod{Namespace: f.pod.Namespace, Name: f.pod.Name, UID: f.pod.UID, Annotations: maps.Clone(f.pod.Annotations)}
+	maps.DeleteFunc(pod.Annotations, func(key, _ string) bool {
+		return key != network.NetworksAnnotation && key != network.DefaultNetworkAnnotation
+	})
+	return pod
+}
+
+// references are the networks that the configuration names.
+func (f *fromAgent) references() []agentapi.Reference {
+	var out []agentapi.Reference
 	config := f.call.config
-	request := agentapi.Request{}
-	if pod, err := f.call.pod(); err == nil {
-		request.Pod = agentapi.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Annotations: pod.Annotations}
-	}
 	for _, ref := range append([]string{config.ClusterNetwork}, config.DefaultNetworks...) {
 		if ref == "" || filepath.IsAbs(ref) {
 			continue
@@ -76,9 +183,41 @@ func (f *fromAgent) ask(ctx context.Context) error {
 		if err != nil {
 			continue // the planner says what is wrong with it
 		}
-		request.Networks = append(request.Networks, agentapi.Reference{Namespace: cmp.Or(s.Namespace, config.MultusNamespace), Name: s.Name})
+		out = append(out, agentapi.Reference{Namespace: cmp.Or(s.Namespace, config.MultusNamespace), Name: s.Name})
 	}
-	var err error
-	f.known, err = agentapi.Ask(ctx, config.AgentSocket, request)
-	return err
+	return out
+}
+
+// lastWord is what the agent left on disk. One that cannot be read is as good
+// as none.
+func (f *fromAgent) lastWord() *agentapi.Copy {
+	if !f.read {
+		f.read = true
+		var err error
+		if f.word, err = agentapi.LoadCopy(f.call.config.StateDir); err != nil {
+			f.call.log.Warn("the agent's last word is left out", "error", err.Error())
+		}
+	}
+	return f.word
+}
+
+// facts are about the cluster, as the agent knows or last knew them.
+func (f *fromAgent) facts() agentapi.Facts {
+	if f == nil {
+		return agentapi.Facts{}
+	}
+	if f.known != nil {
+		return f.known.Facts
+	}
+	if word := f.lastWord(); word != nil {
+		return word.Facts
+	}
+	return agentapi.Facts{}
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
 }

@@ -114,7 +114,7 @@ func TestRangesFromTheAgent(t *testing.T) {
 	f.must(json.Unmarshal(raw, &wan))
 	f.agent(&agentapi.Known{
 		Definitions: []agentapi.Definition{definition("shop", "a", wan)},
-		Ranges:      []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.96.0.0/12")},
+		Facts:       agentapi.Facts{Ranges: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("10.96.0.0/12")}},
 	})
 	f.config["routing"] = obj{"strict": true}
 	f.networks(`[{"name":"a","default-route":["10.50.0.1"]}]`).ok("ADD", "c1")

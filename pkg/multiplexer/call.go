@@ -1,6 +1,7 @@
 package multiplexer
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -124,8 +125,7 @@ func parseArgs(s string) ([][2]string, error) {
 	return out, nil
 }
 
-// pod returns what the runtime says of the pod. A pod whose annotations were
-// not delivered is an error: its networks must not be dropped in silence.
+// pod returns what the runtime says of the pod.
 func (c *call) pod() (plan.Pod, error) {
 	var pod plan.Pod
 	for _, kv := range c.cniArgs {
@@ -145,15 +145,26 @@ func (c *call) pod() (plan.Pod, error) {
 		return pod, network.Environment.Errorf("%w", err)
 	}
 	raw, delivered := c.config.RuntimeConfig[network.PodAnnotations]
-	if !delivered && pod.Name != "" {
-		return pod, c.notDelivered()
+	if !delivered {
+		return pod, nil
 	}
-	if delivered {
-		if err := json.Unmarshal(raw, &pod.Annotations); err != nil {
-			return pod, network.Invalid.Errorf("runtimeConfig[%q]: want an object of strings: %w", network.PodAnnotations, err)
-		}
+	if err := json.Unmarshal(raw, &pod.Annotations); err != nil {
+		return pod, network.Invalid.Errorf("runtimeConfig[%q]: want an object of strings: %w", network.PodAnnotations, err)
 	}
+	pod.Annotations = orEmpty(pod.Annotations) // null: containerd's for a pod without any
 	return pod, nil
+}
+
+// complete adds what the runtime does not say. A pod whose annotations nobody
+// knows is an error: its networks must not be dropped in silence.
+func (c *call) complete(ctx context.Context, pod *plan.Pod) error {
+	if c.agent != nil {
+		return c.agent.complete(ctx, pod)
+	}
+	if pod.Annotations == nil && pod.Name != "" {
+		return c.notDelivered()
+	}
+	return nil
 }
 
 func (c *call) notDelivered() error {

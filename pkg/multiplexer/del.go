@@ -95,6 +95,9 @@ func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own cont
 	c.log.Warn("the container's journal is empty or damaged: detaching what its annotations ask for today", "lines", entry.Damaged)
 	var failed []error
 	if pod, err := c.pod(); err == nil {
+		if err = c.complete(ctx, &pod); err != nil {
+			c.log.Warn("what the pod asks for is not known", "error", err.Error())
+		}
 		secondaries, planErr := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{own.ifname})
 		if planErr != nil {
 			c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", planErr.Error())

@@ -19,6 +19,8 @@ type Plugin struct {
 	Self       string                      // path of our own executable
 	BootIDPath string                      // /proc/sys/kernel/random/boot_id
 	Now        func() time.Time
+	// DeviceInfoDir holds the files of device-info-spec 1.1.0; "" = there are none.
+	DeviceInfoDir string
 }
 
 // orphanPatience is how long a delegate of a killed call may go on before it

@@ -77,6 +77,9 @@ func (c *call) detach(ctx context.Context, entry *journal.Entry, i int, netns st
 	err = c.runner.Del(ctx, &record.Attachment, delegate.Request{
 		ContainerID: entry.Header.Container, Netns: netns, State: entry.State(i), Guard: guard, PrevResult: prevResult(record),
 	})
+	if err == nil {
+		err = c.dropDeviceInfo(&record.Attachment)
+	}
 	if err != nil {
 		return err
 	}

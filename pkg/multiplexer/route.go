@@ -38,10 +38,7 @@ func (c *call) route(guard *routing.Guard, entry *journal.Entry, parts []network
 	for i, part := range parts {
 		networks[i] = routing.Network{Attachment: c.attachment(entry, i), Result: part.Indexed(c.args.Netns)}
 	}
-	ranges := c.config.ClusterCIDRs
-	if c.agent != nil && c.agent.known != nil {
-		ranges = slices.Concat(ranges, c.agent.known.Ranges)
-	}
+	ranges := slices.Concat(c.config.ClusterCIDRs, c.agent.facts().Ranges)
 	plan, err := guard.Finish(routing.Input{Networks: networks, Ranges: ranges, Strict: c.config.Routing.Strict})
 	if err != nil {
 		return err

@@ -22,8 +22,11 @@ func (c *call) status(ctx context.Context) error {
 	if err := c.readyNow(); err != nil {
 		return types.NewError(codeNotAvailable, err.Error(), "")
 	}
-	if err := c.statusOfCluster(ctx); err != nil || c.agent != nil {
-		return err // without the agent nothing is known of the default networks
+	if err := c.statusOfCluster(ctx); err != nil {
+		return err
+	}
+	if c.agent != nil && !c.agent.lastWord().Knows(c.agent.references()) {
+		return nil // nothing is known of the default networks: that is the agent's trouble
 	}
 	defaults, err := c.planner.DefaultNetworks(ctx)
 	if err != nil {

@@ -33,6 +33,7 @@ type Config struct {
 	MultusNamespace    string // where names without a namespace in this file are looked up
 	NamespaceIsolation bool
 	GlobalNamespaces   []string // whose definitions every pod may name
+	NamespaceDefaults  bool     // pods that ask for nothing get their namespace's networks
 
 	ConfDir     string
 	AgentSocket string
@@ -94,6 +95,7 @@ type fileConfig struct {
 	MultusNamespace    string   `json:"multusNamespace"`
 	NamespaceIsolation *bool    `json:"namespaceIsolation"`
 	GlobalNamespaces   *string  `json:"globalNamespaces"`
+	NamespaceDefaults  *bool    `json:"namespaceDefaults"`
 
 	ConfDir     string   `json:"confDir"`
 	AgentSocket *string  `json:"agentSocket"`
@@ -160,10 +162,11 @@ func ParseConfig(stdin []byte) (*Config, error) {
 		ClusterConfDir:         or(in.ClusterConfDir, "/etc/cni/net.d"),
 		SystemNamespaces:       in.SystemNamespaces,
 		MultusNamespace:        or(in.MultusNamespace, "kube-system"),
-		NamespaceIsolation:     in.NamespaceIsolation == nil || *in.NamespaceIsolation,
+		NamespaceIsolation:     deref(in.NamespaceIsolation, true),
 		GlobalNamespaces:       splitList(deref(in.GlobalNamespaces, "default")),
+		NamespaceDefaults:      deref(in.NamespaceDefaults, true),
 		ConfDir:                or(in.ConfDir, "/etc/cni/multiplexer/net.d"),
-		AgentSocket:            deref(in.AgentSocket, ""),
+		AgentSocket:            deref(in.AgentSocket, "/run/multiplexer/agent.sock"),
 		StateDir:               or(in.StateDir, "/var/lib/cni/multiplexer"),
 		BinDir:                 in.BinDir,
 		Embedded:               in.Embedded,
@@ -173,7 +176,7 @@ func ParseConfig(stdin []byte) (*Config, error) {
 		ReadinessIndicatorFile: in.ReadinessIndicatorFile,
 		LogLevel:               or(in.LogLevel, "warning"),
 		LogFile:                in.LogFile,
-		LogToStderr:            in.LogToStderr == nil || *in.LogToStderr,
+		LogToStderr:            deref(in.LogToStderr, true),
 		RuntimeConfig:          in.RuntimeConfig,
 	}
 	if in.SystemNamespaces == nil {

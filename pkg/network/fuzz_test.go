@@ -114,6 +114,9 @@ func rewrite(list []Selection) []map[string]any {
 		if s.DefaultRoute != nil {
 			o["default-route"] = *s.DefaultRoute
 		}
+		if s.Device != nil {
+			o[DeviceKey] = s.Device
+		}
 		out = append(out, o)
 	}
 	return out

@@ -181,6 +181,7 @@ func (l *List) SetArgs(source string, values map[string]json.RawMessage) error {
 	if len(values) == 0 {
 		return nil
 	}
+	l.Plugins = slices.Clone(l.Plugins) // a definition may serve several attachments
 	for i, raw := range l.Plugins {
 		plugin, err := decodeObject(raw)
 		if err != nil {

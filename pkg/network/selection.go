@@ -38,6 +38,8 @@ type Selection struct {
 	InfinibandGUID     string // 8 bytes
 	IPAMClaimReference string
 
+	Device *DeviceChoice // nil = none is chosen by DeviceKey; see ChosenDevice
+
 	Warnings []string // about deprecated spellings
 }
 

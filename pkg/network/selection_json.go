@@ -73,7 +73,7 @@ func parseElement(raw json.RawMessage) (Selection, error) {
 		s.Interface = or(s.Interface, in.InterfaceRequest)
 	}
 	for _, err := range []error{
-		s.readNames(), s.readAddresses(&in), s.readPorts(in.PortMappings), s.readBandwidth(in.Bandwidth), s.readDefaultRoute(in.DefaultRoute),
+		s.readNames(), s.readAddresses(&in), s.readPorts(in.PortMappings), s.readBandwidth(in.Bandwidth), s.readDefaultRoute(in.DefaultRoute), s.readDevice(raw),
 	} {
 		if err != nil {
 			return Selection{}, err

@@ -14,7 +14,7 @@ func or(s, unset string) string {
 	return s
 }
 
-func deref(s *string, unset string) string {
+func deref[T any](s *T, unset T) T {
 	if s == nil {
 		return unset
 	}

@@ -24,13 +24,23 @@ var ErrChained = fmt.Errorf("%w of its own: it stands before multiplexer in the 
 // annotation names, else the configuration's. It alone gets the runtime's
 // CNI_ARGS and runtimeConfig whole (NPWG 7.5).
 func (p *Planner) Cluster(ctx context.Context, pod Pod, args [][2]string, ifname string) (*network.Attachment, error) {
-	a, err := p.podCluster(ctx, pod)
-	if a == nil && err == nil {
-		a, err = p.NodeCluster(ctx)
+	found, err := p.podCluster(ctx, pod)
+	if found == nil && err == nil {
+		found, err = p.nodeCluster(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
+	if p.cluster = found; found.want.needs() {
+		// Which device it gets depends on what the other networks choose.
+		if err = p.findOthers(ctx, pod); err != nil {
+			return nil, err
+		}
+		if err = p.pair(pod); err != nil {
+			return nil, err
+		}
+	}
+	a := &found.Attachment
 	own := a.CapabilityArgs
 	a.CapabilityArgs = maps.Clone(p.Config.RuntimeConfig)
 	if a.CapabilityArgs == nil {
@@ -44,7 +54,7 @@ func (p *Planner) Cluster(ctx context.Context, pod Pod, args [][2]string, ifname
 // podCluster returns the network that replaces the cluster network for this
 // pod, or nil. A name without a namespace means multusNamespace, as in
 // Multus; isolation applies.
-func (p *Planner) podCluster(ctx context.Context, pod Pod) (*network.Attachment, error) {
+func (p *Planner) podCluster(ctx context.Context, pod Pod) (*planned, error) {
 	const key = network.DefaultNetworkAnnotation
 	selections, err := network.ParseSelections(key, pod.Annotations[key])
 	if err != nil {
@@ -67,12 +77,33 @@ func (p *Planner) podCluster(ctx context.Context, pod Pod) (*network.Attachment,
 		p.Warn("pod " + pod.String() + ": annotation " + key + ": \"default-route\" has no effect on the cluster network: its routes are its own")
 		a.DefaultRoute = nil
 	}
+	a.want.Who = fmt.Sprintf("network %q (annotation %s)", a.Reference, key)
 	return a, nil
 }
 
 // NodeCluster returns the cluster network that the configuration names:
 // clusterNetwork, the first of delegates, or the first fit in clusterConfDir.
 func (p *Planner) NodeCluster(ctx context.Context) (*network.Attachment, error) {
+	found, err := p.nodeCluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &found.Attachment, nil
+}
+
+func (p *Planner) nodeCluster(ctx context.Context) (*planned, error) {
+	if ref := p.Config.ClusterNetwork; ref != "" && len(p.Config.Delegates) == 0 && !filepath.IsAbs(ref) {
+		return p.clusterByName(ctx, ref)
+	}
+	a, err := p.ownCluster()
+	if err != nil {
+		return nil, err
+	}
+	return &planned{Attachment: *a}, nil
+}
+
+// ownCluster is a cluster network that the node itself describes.
+func (p *Planner) ownCluster() (*network.Attachment, error) {
 	ref := p.Config.ClusterNetwork
 	if ref != "" && len(p.Config.Delegates) > 0 {
 		return nil, network.Invalid.Errorf("clusterNetwork %q and delegates[0] both name the cluster network: keep one of them", ref)
@@ -82,10 +113,8 @@ func (p *Planner) NodeCluster(ctx context.Context) (*network.Attachment, error) 
 		return p.inline(0)
 	case ref == "":
 		return firstFit(p.Config.ClusterConfDir)
-	case filepath.IsAbs(ref):
-		return fromPath(ref)
 	}
-	return p.clusterByName(ctx, ref)
+	return fromPath(ref)
 }
 
 func fromPath(path string) (*network.Attachment, error) {
@@ -141,14 +170,14 @@ func firstFit(dir string) (*network.Attachment, error) {
 
 // clusterByName looks a name up in confDir, then in clusterConfDir, then
 // among the definitions that are elsewhere: a node's own files need no agent.
-func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attachment, error) {
+func (p *Planner) clusterByName(ctx context.Context, ref string) (*planned, error) {
 	var notDefined error
 	s, err := ConfigReference(ref)
 	if err == nil {
 		var d *Definition
 		d, notDefined = p.Files.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)
 		if notDefined == nil {
-			return &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source}, nil
+			return clusterOf(d), nil
 		}
 	}
 	folder, err := readFolder(p.Config.ClusterConfDir, alwaysMore)
@@ -164,20 +193,27 @@ func (p *Planner) clusterByName(ctx context.Context, ref string) (*network.Attac
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}
 	if found != nil {
-		return &network.Attachment{List: *found.list, Reference: found.list.Name, Source: found.path}, nil
+		return &planned{Attachment: network.Attachment{List: *found.list, Reference: found.list.Name, Source: found.path}}, nil
 	}
 	if p.Definitions != Definitions(p.Files) && s.Name != "" {
 		var d *Definition
 		if d, err = p.Definitions.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name); err != nil {
 			return nil, fmt.Errorf("clusterNetwork %q: %w", ref, err)
 		}
-		return &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source}, nil
+		return clusterOf(d), nil
 	}
-	if notDefined != nil && !errors.Is(notDefined, errNoDefinition) {
+	if notDefined != nil && !errors.Is(notDefined, ErrNoDefinition) {
 		return nil, fmt.Errorf("clusterNetwork %q: %w", ref, notDefined)
 	}
 	return nil, network.Again.Errorf("%w: clusterNetwork %q is the name of no network in %s or %s (yet), meta-plugins' left out%s",
 		ErrNoCluster, ref, p.Config.ConfDir, p.Config.ClusterConfDir, unreadable(folder.broken))
+}
+
+func clusterOf(d *Definition) *planned {
+	return &planned{
+		Attachment: network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source},
+		want:       Want{Who: fmt.Sprintf("clusterNetwork %q", d.Reference), Resource: d.Resource},
+	}
 }
 
 // unreadable adds the files that could not be read, should the name be theirs.

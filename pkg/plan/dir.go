@@ -2,15 +2,12 @@ package plan
 
 import (
 	"context"
-	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
-
-var errNoDefinition = errors.New("no network of the name")
 
 // Dir finds networks in the node's own directory:
 //
@@ -77,7 +74,7 @@ func (d *Dir) first(name string, places ...place) (*Definition, error) {
 		return &Definition{Reference: p.prefix + name, Source: found.path, List: found.list}, nil
 	}
 	return nil, network.Invalid.Errorf("%w %q in %s: add a .conflist, .conf or .json file whose \"name\" is %q, or correct the name that is asked for%s",
-		errNoDefinition, name, strings.Join(dirs, " or "), name, unreadable(broken))
+		ErrNoDefinition, name, strings.Join(dirs, " or "), name, unreadable(broken))
 }
 
 func (d *Dir) read(dir string) (*folder, error) {

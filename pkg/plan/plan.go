@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,8 +16,12 @@ import (
 type Definition struct {
 	Reference string // namespace/name, or name for a shared one
 	Source    string // file or object, for messages
+	Resource  string // the resource that a device is needed of, or ""
 	List      *network.List
 }
+
+// ErrNoDefinition says that a network that is asked for is defined nowhere.
+var ErrNoDefinition = errors.New("no network of the name")
 
 // Definitions finds networks by name.
 type Definitions interface {
@@ -31,12 +36,32 @@ type Pod struct {
 	Namespace string
 	Name      string
 	UID       string
-	// Annotations of the pod.
+	// Annotations of the pod; nil when the runtime did not deliver them.
 	Annotations map[string]string
+	// NamespaceNetworks are what the pod gets when it asks for nothing itself.
+	NamespaceNetworks string
+	// Devices that kubelet gave the pod, in the order in which they are paired
+	// with its networks; nil when nobody knows.
+	Devices []Device
 }
 
 // String names the pod in messages.
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
+
+// networks are what the pod asks for: by its own annotation, also an empty
+// one, or else by its namespace's. key names the annotation in messages.
+func (p Pod) networks() (key, value string) {
+	if own, ok := p.Annotations[network.NetworksAnnotation]; ok || p.NamespaceNetworks == "" {
+		return network.NetworksAnnotation, own
+	}
+	return network.NetworksAnnotation + " of namespace " + p.Namespace, p.NamespaceNetworks
+}
+
+// Asks reports whether the pod itself, or its namespace, names a network.
+func (p Pod) Asks() bool {
+	_, value := p.networks()
+	return strings.TrimSpace(value) != "" || strings.TrimSpace(p.Annotations[network.DefaultNetworkAnnotation]) != ""
+}
 
 // Planner makes plans for one configuration.
 type Planner struct {
@@ -44,6 +69,18 @@ type Planner struct {
 	Definitions Definitions
 	Files       *Dir // the node's own networks
 	Warn        func(msg string)
+
+	// What a pod gets is found out once: Cluster and Secondaries share its
+	// devices.
+	cluster *planned
+	others  []planned
+	found   bool
+}
+
+// planned is an attachment, and the device that it needs.
+type planned struct {
+	network.Attachment
+	want Want
 }
 
 // Secondaries returns the networks that a pod gets besides the cluster
@@ -51,33 +88,90 @@ type Planner struct {
 // further delegates, its default networks, then the annotation's. `inUse`
 // are the interfaces that the pod has already.
 func (p *Planner) Secondaries(ctx context.Context, pod Pod, args [][2]string, inUse []string) ([]network.Attachment, error) {
+	if err := p.findOthers(ctx, pod); err != nil {
+		return nil, err
+	}
+	if err := p.pair(pod); err != nil {
+		return nil, err
+	}
 	var out []network.Attachment
-	for i := 1; i < len(p.Config.Delegates); i++ {
-		a, err := p.inline(i)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, *a)
+	for i := range p.others {
+		out = append(out, p.others[i].Attachment)
 	}
-	defaults, err := p.defaults(ctx, pod)
-	if err != nil {
-		return nil, err
-	}
-	out = append(out, defaults...)
-	selected, err := p.selected(ctx, pod)
-	if err != nil {
-		return nil, err
-	}
-	out = append(out, selected...)
 	return named(out, podArgs(args), inUse)
 }
 
-// Wants reports whether the pod gets more than the cluster network, as far
-// as can be told without resolving a name.
-func (p *Planner) Wants(pod Pod) bool {
-	return len(p.Config.Delegates) > 1 ||
-		(len(p.Config.DefaultNetworks) > 0 && !p.exempt(pod)) ||
-		strings.TrimSpace(pod.Annotations[network.NetworksAnnotation]) != ""
+// findOthers resolves what the pod gets besides the cluster network.
+func (p *Planner) findOthers(ctx context.Context, pod Pod) error {
+	if p.found {
+		return nil
+	}
+	for i := 1; i < len(p.Config.Delegates); i++ {
+		a, err := p.inline(i)
+		if err != nil {
+			return err
+		}
+		p.others = append(p.others, planned{Attachment: *a})
+	}
+	if p.Defaults(pod) {
+		defaults, err := p.defaults(ctx)
+		if err != nil {
+			return err
+		}
+		p.others = append(p.others, defaults...)
+	}
+	selected, err := p.selected(ctx, pod)
+	if err != nil {
+		return err
+	}
+	p.others, p.found = append(p.others, selected...), true
+	return nil
+}
+
+// pair gives the networks that need one a device of the pod. One ledger
+// serves the cluster network and all others.
+func (p *Planner) pair(pod Pod) error {
+	networks := []*planned{}
+	if p.cluster != nil {
+		networks = append(networks, p.cluster)
+	}
+	for i := range p.others {
+		networks = append(networks, &p.others[i])
+	}
+	var wants []Want
+	needed := false
+	for _, n := range networks {
+		wants = append(wants, n.want)
+		needed = needed || n.want.needs()
+	}
+	if !needed {
+		return nil
+	}
+	if pod.Devices == nil {
+		return p.unknownDevices(pod, wants)
+	}
+	devices, err := Pair(pod.String(), wants, pod.Devices)
+	if err != nil {
+		return err
+	}
+	for i, d := range devices {
+		if d.ID == "" {
+			continue
+		}
+		if err = networks[i].SetDevice(d.Resource, d.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unknownDevices says why no device can be handed out.
+func (p *Planner) unknownDevices(pod Pod, wants []Want) error {
+	who := wants[slices.IndexFunc(wants, Want.needs)].Who
+	if p.Definitions == Definitions(p.Files) {
+		return network.Invalid.Errorf("pod %s: %s needs a device, and which devices the pod has is known to the node's agent alone: set agentSocket in multiplexer's configuration, or take the device out", pod, who)
+	}
+	return network.Again.Errorf("pod %s: %s needs a device, and the node's agent, which knows the pod's devices, does not answer", pod, who)
 }
 
 func named(list []network.Attachment, args [][2]string, inUse []string) ([]network.Attachment, error) {
@@ -120,17 +214,22 @@ func (p *Planner) exempt(pod Pod) bool {
 	return slices.Contains(p.Config.SystemNamespaces, pod.Namespace)
 }
 
-func (p *Planner) defaults(ctx context.Context, pod Pod) ([]network.Attachment, error) {
-	if p.exempt(pod) {
-		return nil, nil
-	}
-	return p.DefaultNetworks(ctx)
-}
+// Defaults reports whether the pod gets the configuration's default networks.
+func (p *Planner) Defaults(pod Pod) bool { return len(p.Config.DefaultNetworks) > 0 && !p.exempt(pod) }
 
 // DefaultNetworks resolves the networks that the configuration gives to every
 // pod. They are the administrator's choice: isolation does not apply.
 func (p *Planner) DefaultNetworks(ctx context.Context) ([]network.Attachment, error) {
+	defaults, err := p.defaults(ctx)
 	var out []network.Attachment
+	for i := range defaults {
+		out = append(out, defaults[i].Attachment)
+	}
+	return out, err
+}
+
+func (p *Planner) defaults(ctx context.Context) ([]planned, error) {
+	var out []planned
 	for i, ref := range p.Config.DefaultNetworks {
 		s, err := ConfigReference(ref)
 		if err != nil {
@@ -140,22 +239,28 @@ func (p *Planner) DefaultNetworks(ctx context.Context) ([]network.Attachment, er
 		if err != nil {
 			return nil, fmt.Errorf("defaultNetworks[%d] %q: %w", i, ref, err)
 		}
-		out = append(out, network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source, IfName: s.Interface})
+		who := fmt.Sprintf("network %q (defaultNetworks[%d])", d.Reference, i)
+		out = append(out, planned{
+			Attachment: network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source, IfName: s.Interface},
+			want:       Want{Who: who, Resource: d.Resource},
+		})
 	}
 	return out, nil
 }
 
-func (p *Planner) selected(ctx context.Context, pod Pod) ([]network.Attachment, error) {
-	selections, err := network.ParseSelections(network.NetworksAnnotation, pod.Annotations[network.NetworksAnnotation])
+func (p *Planner) selected(ctx context.Context, pod Pod) ([]planned, error) {
+	key, value := pod.networks()
+	selections, err := network.ParseSelections(key, value)
 	if err != nil {
 		return nil, fmt.Errorf("pod %s: %w", pod, err)
 	}
-	var out []network.Attachment
+	var out []planned
 	for i, s := range selections {
 		a, serr := p.selection(ctx, pod, pod.Namespace, s)
 		if serr != nil {
-			return nil, fmt.Errorf("pod %s: annotation %s, network %d %q: %w", pod, network.NetworksAnnotation, i+1, s.Name, serr)
+			return nil, fmt.Errorf("pod %s: annotation %s, network %d %q: %w", pod, key, i+1, s.Name, serr)
 		}
+		a.want.Who = fmt.Sprintf("network %q (annotation %s, network %d)", a.Reference, key, i+1)
 		out = append(out, *a)
 	}
 	return out, nil
@@ -163,7 +268,7 @@ func (p *Planner) selected(ctx context.Context, pod Pod) ([]network.Attachment, 
 
 // selection resolves one element of an annotation. home is the namespace of a
 // name without one.
-func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network.Selection) (*network.Attachment, error) {
+func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network.Selection) (*planned, error) {
 	for _, w := range s.Warnings {
 		p.Warn("pod " + pod.String() + ": network " + s.Name + ": " + w)
 	}
@@ -182,11 +287,17 @@ func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network
 	if err != nil {
 		return nil, err
 	}
-	a := &network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source, IfName: s.Interface, DefaultRoute: s.DefaultRoute}
+	a := &planned{
+		Attachment: network.Attachment{List: *d.List, Reference: d.Reference, Source: d.Source, IfName: s.Interface, DefaultRoute: s.DefaultRoute},
+		want:       Want{Resource: d.Resource},
+	}
+	if a.want.Choice, _, err = s.ChosenDevice(); err != nil {
+		return nil, err
+	}
 	if err = a.SetArgs(d.Source, s.CNIArgs); err != nil {
 		return nil, err
 	}
-	return a, setCapabilities(a, s)
+	return a, setCapabilities(&a.Attachment, s)
 }
 
 func (p *Planner) isolation() network.Isolation {

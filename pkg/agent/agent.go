@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
+	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
+)
+
+// The values of Options.Publish.
+const (
+	PublishMulti = "multi" // pods with more than the cluster network
+	PublishAll   = "all"
+	PublishOff   = "off"
+)
+
+// The values of Options.Events.
+const (
+	EventsFailures = "failures"
+	EventsAll      = "all"
+	EventsNone     = "none"
+)
+
+// Options are what the agent is told.
+type Options struct {
+	StateDir   string // the plugin's stateDir
+	Socket     string // where the plugin asks
+	NetnsDir   string // where the pods' namespaces can be seen: /run/netns
+	BootIDPath string
+	Publish    string         // which pods get network-status
+	Events     string         // which events are written
+	Ranges     []netip.Prefix // the cluster's, besides those that it tells itself
+	Sweep      time.Duration  // between two looks at the journals
+
+	MetricsAddress string // of /healthz, /readyz and /metrics; "" = nowhere
+	Version        string
+	Log            *slog.Logger
+	Now            func() time.Time
+}
+
+// Agent is the node's agent. Its zero value is of no use; see New.
+type Agent struct {
+	Options
+	cluster   *k8sclient.Client
+	kubelet   *kubelet.Resources
+	store     *journal.Store
+	metrics   *metrics
+	word      *word
+	publisher *publisher
+	look      chan struct{} // asks for a look at the journals
+}
+
+// New returns an agent that is to be run once. Client options Changed and
+// PodGone are the agent's own.
+func New(options Options, client k8sclient.Options, devices *kubelet.Resources) (*Agent, error) {
+	a := &Agent{Options: options, kubelet: devices, look: make(chan struct{}, 1)}
+	a.store = &journal.Store{Dir: options.StateDir, Now: options.Now}
+	a.metrics = newMetrics(options.Version)
+	a.word = &word{agent: a, changed: make(chan struct{}, 1)}
+	a.publisher = newPublisher(a)
+	client.Changed, client.PodGone = func() { poke(a.word.changed) }, func() { poke(a.look) }
+	var err error
+	a.cluster, err = k8sclient.New(client)
+	return a, err
+}
+
+// Run serves until ctx ends. Whatever ends first ends all.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.word.load(); err != nil {
+		a.Log.Warn("the last word of the agent before is not read", "error", err.Error())
+	}
+	listener, err := agentapi.Listen(a.Socket)
+	if err != nil {
+		return err
+	}
+	server := &agentapi.Server{Answer: a.Answer, Log: a.Log, Busy: busy, Queue: queue}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var failed []error
+	for _, part := range []func(context.Context) error{
+		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals, a.serveHTTP,
+		func(ctx context.Context) error { return server.Serve(ctx, listener) },
+	} {
+		running.Go(func() {
+			defer stop()
+			if partErr := part(ctx); partErr != nil && !errors.Is(partErr, context.Canceled) {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, partErr)
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(append(failed, a.kubelet.Close())...)
+}
+
+// How many requests are answered at once, and how many wait for their turn: a
+// node starts a few pods at a time, and a plugin waits for 2 s.
+const (
+	busy  = 32
+	queue = 512
+)
+
+// Ready reports why the agent cannot answer yet, or nil.
+func (a *Agent) Ready() error { return a.cluster.Synced() }
+
+// poke wakes whoever waits on a channel, once.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

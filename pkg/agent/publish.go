@@ -1,0 +1,193 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// publisher shows on the pods what their journals say: at once when the
+// plugin says that a journal is complete, and again from the journal until
+// the API server has it.
+type publisher struct {
+	agent *Agent
+	later workqueue.TypedRateLimitingInterface[string] // containers
+
+	mu    sync.Mutex
+	shown map[string]string // by container, the digest of what its pod shows
+}
+
+// The pauses between two tries for one pod.
+const (
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = time.Minute
+)
+
+func newPublisher(a *Agent) *publisher {
+	pauses := workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)
+	return &publisher{agent: a, later: workqueue.NewTypedRateLimitingQueue(pauses), shown: map[string]string{}}
+}
+
+// margin is what is kept of a plugin's patience for the reply.
+const margin = 100 * time.Millisecond
+
+// now publishes while a plugin waits. What the API server does not take in
+// that time is tried again later: it delays a label, not a pod.
+func (p *publisher) now(ctx context.Context, container string) error {
+	if err := network.ValidateContainerID(container); err != nil {
+		return err
+	}
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-margin))
+		defer cancel()
+	}
+	p.try(ctx, container)
+	return nil
+}
+
+// run tries again what did not succeed, until ctx ends.
+func (p *publisher) run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, p.later.ShutDown)()
+	for {
+		container, shutdown := p.later.Get()
+		if shutdown {
+			return nil
+		}
+		within, cancel := context.WithTimeout(ctx, 10*time.Second)
+		p.try(within, container)
+		cancel()
+		p.later.Done(container)
+	}
+}
+
+// try publishes one container's journal, and takes it up again if that fails.
+func (p *publisher) try(ctx context.Context, container string) {
+	err := p.publish(ctx, container)
+	switch {
+	case err == nil:
+		p.later.Forget(container)
+	case errors.Is(err, k8sclient.ErrGone), errors.Is(err, journal.ErrAbsent):
+		p.later.Forget(container) // there is nobody to tell
+	case errors.Is(err, network.Invalid):
+		p.later.Forget(container)
+		p.agent.Log.Error("network-status cannot be published", "container", container, "error", err.Error())
+	default:
+		p.agent.metrics.statusRetries.Inc()
+		p.agent.Log.Warn("network-status is tried again", "container", container, "error", err.Error())
+		p.later.AddRateLimited(container)
+	}
+}
+
+func (p *publisher) publish(ctx context.Context, container string) error {
+	contents, err := p.agent.store.Read(container)
+	if err != nil {
+		return err
+	}
+	if !p.agent.wanted(contents) {
+		return nil
+	}
+	list, warnings, err := attached(contents)
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	value, err := network.EncodeStatus(network.StatusOf(list))
+	if err != nil {
+		return err
+	}
+	pod := p.agent.podOf(contents)
+	if digest := k8sclient.Digest(value); pod.Status == digest || p.shows(container, digest) {
+		return nil
+	}
+	_, err = measured(p.agent, agentapi.VerbPublish, "patch", func() (any, error) { return nil, p.patch(ctx, pod, value) })
+	if err == nil {
+		p.show(container, k8sclient.Digest(value))
+		p.agent.announce(pod, list, warnings)
+	}
+	return err
+}
+
+// shows reports whether the pod was given this status already: the cache may
+// not have seen it yet.
+func (p *publisher) shows(container, digest string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shown[container] == digest
+}
+
+func (p *publisher) show(container, digest string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shown[container] = digest
+}
+
+// forget drops the containers that have no journal any more.
+func (p *publisher) forget(journals map[string]*journal.Contents) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.shown, func(container, _ string) bool { return journals[container] == nil })
+}
+
+// patch writes the annotation. A pod that is not in the cache has the UID
+// that the runtime knows, unless it is a static pod's: that one is looked up.
+func (p *publisher) patch(ctx context.Context, pod *k8sclient.Pod, value string) error {
+	if pod.UID != "" {
+		err := p.agent.cluster.PublishStatus(ctx, pod, value)
+		if !errors.Is(err, k8sclient.ErrGone) {
+			return err
+		}
+	}
+	found, err := p.agent.cluster.Pod(ctx, pod.Namespace, pod.Name, pod.UID)
+	if err != nil || found.UID == pod.UID {
+		return errors.Join(err, k8sclient.ErrGone)
+	}
+	return p.agent.cluster.PublishStatus(ctx, found, value)
+}
+
+// wanted reports whether a journal's pod is to have a network-status.
+func (a *Agent) wanted(c *journal.Contents) bool {
+	if !c.Complete || c.Releasing != "" || c.Header.Pod == "" {
+		return false
+	}
+	networks := len(c.Records)
+	if c.Header.Chained {
+		networks++
+	}
+	return a.Publish == PublishAll || a.Publish == PublishMulti && networks > 1
+}
+
+// podOf is the pod of a journal, as the cache has it or the runtime named it.
+func (a *Agent) podOf(c *journal.Contents) *k8sclient.Pod {
+	namespace, name := c.Pod()
+	if pod, ok := a.cluster.CachedPod(namespace, name, c.Header.UID); ok {
+		return pod
+	}
+	return &k8sclient.Pod{Namespace: namespace, Name: name, UID: c.Header.UID}
+}
+
+// announce writes the events of a pod that is attached.
+func (a *Agent) announce(pod *k8sclient.Pod, list []network.Attached, warnings []string) {
+	if a.Events == EventsNone {
+		return
+	}
+	for _, w := range warnings {
+		a.cluster.Event(pod, true, "RoutingWarning", w)
+	}
+	if a.Events != EventsAll {
+		return
+	}
+	for _, s := range network.StatusOf(list) {
+		a.cluster.Event(pod, false, "AddedInterface", fmt.Sprintf("Add %s [%s] from %s", s.Interface, strings.Join(s.IPs, " "), s.Name))
+	}
+}

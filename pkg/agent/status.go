@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/routing"
+)
+
+// attached is what a complete journal says of the pod's networks, with the
+// routes as the routing rules left them, and what those warned of.
+func attached(c *journal.Contents) ([]network.Attached, []string, error) {
+	plan := &routing.Plan{}
+	if c.Routing != nil {
+		if err := json.Unmarshal(c.Routing, plan); err != nil {
+			return nil, nil, fmt.Errorf("read the routing plan: %w", err)
+		}
+	}
+	var out []network.Attached
+	if c.Header.Chained {
+		before := network.Attachment{List: network.List{Name: c.Header.Network}, Reference: c.Header.Network, IfName: c.Header.IfName, Cluster: true}
+		one, err := shown(plan, 0, &before, c.Header.PrevResult, c.Header.Netns)
+		if err != nil {
+			return nil, nil, err
+		}
+		out = append(out, one)
+	}
+	for i := range c.Records {
+		record := &c.Records[i]
+		one, err := shown(plan, len(out), &record.Attachment, record.Result, c.Header.Netns)
+		if err != nil {
+			return nil, nil, err
+		}
+		one.Device = record.Device
+		out = append(out, one)
+	}
+	return out, plan.Warnings, nil
+}
+
+func shown(plan *routing.Plan, i int, a *network.Attachment, raw json.RawMessage, netns string) (network.Attached, error) {
+	out := network.Attached{Attachment: a}
+	if raw == nil {
+		return out, nil
+	}
+	result, err := delegate.Decode(raw)
+	if err != nil {
+		return out, fmt.Errorf("result of %s: %w", a, err)
+	}
+	out.Result = plan.Shown(i, network.Part{IfName: a.IfName, Result: result}.Indexed(netns))
+	return out, nil
+}

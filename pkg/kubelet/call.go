@@ -1,0 +1,78 @@
+package kubelet
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+type request func(podresources.PodResourcesListerClient) error
+
+// limitPause is the time after which kubelet's rate limit, 100 requests a
+// second of all clients together, lets the next one pass.
+const limitPause = 10 * time.Millisecond
+
+// call makes a request. `refused` is kubelet's answer when it is none that
+// was asked for; an error is of kind Again: there was no answer.
+//
+// When many pods start at once, kubelet's rate limit is soon reached (after
+// a burst of 10). Those that it turns away try again one after the other,
+// until ctx ends.
+func (r *Resources) call(ctx context.Context, ask request) (refused *status.Status, err error) {
+	refused, err = r.exchange(ctx, ask)
+	if !limited(refused) {
+		return refused, err
+	}
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+	}
+	for limited(refused) {
+		select {
+		case <-time.After(limitPause):
+		case <-ctx.Done():
+			return nil, network.Again.Errorf("kubelet at %s turns requests away, its limit is 100 a second for all its clients: "+
+				"find out who else asks that much", r.Socket)
+		}
+		if refused, err = r.exchange(ctx, ask); err != nil {
+			return nil, err
+		}
+	}
+	return refused, nil
+}
+
+// limited tells kubelet's rate limit from an answer that is too large, which
+// has the same code.
+func limited(refused *status.Status) bool {
+	return refused.Code() == codes.ResourceExhausted && strings.Contains(refused.Message(), "rate limit")
+}
+
+// exchange makes a request once. A connection that breaks meanwhile is made
+// anew: kubelet may just have been restarted.
+func (r *Resources) exchange(ctx context.Context, ask request) (refused *status.Status, err error) {
+	for range 3 {
+		conn, cerr := r.connection(ctx)
+		if cerr != nil {
+			return nil, cerr
+		}
+		answer := status.Convert(ask(podresources.NewPodResourcesListerClient(conn)))
+		switch code := answer.Code(); {
+		case code == codes.OK:
+			return nil, nil
+		case ctx.Err() != nil || code == codes.DeadlineExceeded:
+			return nil, network.Again.Errorf("kubelet at %s gave no answer in time: look whether kubelet hangs on this node", r.Socket)
+		case code == codes.Unavailable || code == codes.Canceled: // by kubelet's end, or by Close
+			refused = answer
+		default:
+			return answer, nil
+		}
+	}
+	return nil, network.Again.Errorf("kubelet at %s ends the connection: %s: look into kubelet's log", r.Socket, refused.Message())
+}
