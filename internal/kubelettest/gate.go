@@ -52,6 +52,10 @@ func (g *gate) pass(closed <-chan struct{}) {
 type slowListener struct {
 	net.Listener
 	gate *gate
+
+	mu     sync.Mutex
+	killed bool
+	conns  []*slowConn
 }
 
 func (l *slowListener) Accept() (net.Conn, error) {
@@ -59,7 +63,25 @@ func (l *slowListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slowConn{Conn: conn, gate: l.gate, closed: make(chan struct{})}, nil
+	slow := &slowConn{Conn: conn, gate: l.gate, closed: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, slow)
+	if l.killed {
+		_ = slow.Close()
+	}
+	return slow, nil
+}
+
+// kill closes all connections. The server's Stop leaves those alone that it
+// has not shaken hands with, and waits for them.
+func (l *slowListener) kill() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.killed = true
+	for _, conn := range l.conns {
+		_ = conn.Close() // it may be closed already
+	}
 }
 
 type slowConn struct {

@@ -21,7 +21,7 @@ type Kubelet struct {
 	get      Get
 	padding  int
 	limit    bucket
-	gate     *gate
+	listener *slowListener
 	server   *grpc.Server
 	finished chan error // the result of the server's run
 }
@@ -42,12 +42,13 @@ func (k *Kubelet) Socket() string { return k.socket }
 // file stays. It does nothing to a stopped one.
 func (k *Kubelet) Stop() error {
 	k.mu.Lock()
-	server, finished := k.server, k.finished
+	server, listener, finished := k.server, k.listener, k.finished
 	k.server = nil
 	k.mu.Unlock()
 	if server == nil {
 		return nil
 	}
+	listener.kill()
 	server.Stop()
 	if err := <-finished; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("kubelet at %s ended: %w", k.socket, err)
@@ -72,13 +73,13 @@ func (k *Kubelet) Restart() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.limit = bucket{}
-	k.gate = newGate()
+	k.listener = &slowListener{Listener: listener, gate: newGate()}
 	k.server = grpc.NewServer(grpc.UnaryInterceptor(k.limited))
 	k.finished = make(chan error, 1)
 	podresources.RegisterPodResourcesListerServer(k.server, &service{kubelet: k})
-	go func(server *grpc.Server, gate *gate, finished chan<- error) {
-		finished <- server.Serve(&slowListener{Listener: listener, gate: gate})
-	}(k.server, k.gate, k.finished)
+	go func(server *grpc.Server, listener net.Listener, finished chan<- error) {
+		finished <- server.Serve(listener)
+	}(k.server, k.listener, k.finished)
 	return nil
 }
 
@@ -92,5 +93,5 @@ func (k *Kubelet) Thaw() { k.current().open() }
 func (k *Kubelet) current() *gate {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.gate
+	return k.listener.gate
 }

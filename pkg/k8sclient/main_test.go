@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -112,6 +113,10 @@ func checkRequests() error {
 		if !seen[what] && !seen[strings.Replace(what, " list", " watch", 1)] {
 			return fmt.Errorf("the client may not: %s", entry)
 		}
+	}
+	// One test alone does not ask for everything.
+	if flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" {
+		return nil
 	}
 	for _, want := range []string{
 		"network-attachment-definitions get", "network-attachment-definitions watch", "pods get", "pods watch", "pods/status patch",

@@ -36,6 +36,12 @@ func (f *fixture) agent(known *agentapi.Known) *[]agentapi.Request {
 	return requests
 }
 
+// lastWord is what an agent left on disk.
+func (f *fixture) lastWord(word agentapi.Copy) {
+	f.Helper()
+	f.must(word.Save(f.file("state")))
+}
+
 func definition(namespace, name string, config any) agentapi.Definition {
 	d := agentapi.Definition{Reference: agentapi.Reference{Namespace: namespace, Name: name}}
 	if config != nil {
@@ -59,6 +65,7 @@ func TestDefinitionsFromTheAgent(t *testing.T) {
 		},
 	})
 	f.write("conf/shop/file.conflist", f.list("file", "10.52.0.0/24", nil))
+	f.lastWord(agentapi.Copy{})
 	f.ok("ADD", "plain")
 	f.want(len(*requests), 0)
 	f.forget()
@@ -122,4 +129,177 @@ func TestRangesFromTheAgent(t *testing.T) {
 		t.Errorf("rules:\n%s", rules)
 	}
 	f.ok("DEL", "c1")
+}
+
+// A namespace's networks are those of its pods without an annotation of
+// their own. Which namespaces have some the last word says, so a plain pod
+// of another needs no agent.
+func TestNetworksOfTheNamespace(t *testing.T) {
+	f := newFixture(t)
+	requests := f.agent(&agentapi.Known{NamespaceNetworks: "a", Definitions: []agentapi.Definition{
+		definition("shop", "a", f.list("a", "10.50.0.0/24", nil)), definition("shop", "b", f.list("b", "10.51.0.0/24", nil)),
+	}})
+	add := func(container string, calls ...string) {
+		t.Helper()
+		f.forget()
+		f.ok("ADD", container)
+		f.want(f.calls(), calls)
+	}
+	add("new", "ADD cluster eth0", "ADD a net1") // no last word yet: the agent is asked
+	f.lastWord(agentapi.Copy{Namespaces: []string{"shop"}})
+	add("c1", "ADD cluster eth0", "ADD a net1")
+	f.networks("b")
+	add("c2", "ADD cluster eth0", "ADD b net1")
+	f.networks("") // asks for none in so many words
+	add("c3", "ADD cluster eth0")
+	f.annotations = nil
+	f.config["namespaceDefaults"] = false
+	add("c4", "ADD cluster eth0")
+	delete(f.config, "namespaceDefaults")
+	f.want(len(*requests), 3)
+
+	socket := f.config["agentSocket"]
+	f.config["agentSocket"] = f.file("gone")
+	f.forget()
+	f.refused(f.call("ADD", "c5", nil), 11, `namespace "shop" has networks of its own`, "wait until it answers")
+	f.want(f.calls(), []string(nil)) // nothing to undo
+	f.lastWord(agentapi.Copy{Namespaces: []string{"other"}})
+	add("c5", "ADD cluster eth0")
+	f.must(os.Remove(f.file("state/cluster.json")))
+	out := f.ok("ADD", "c6") // never was an agent here: it hinders nobody
+	if !strings.Contains(string(out.Stderr), "no agent has run on this node yet") {
+		t.Errorf("standard error: %s", out.Stderr)
+	}
+	f.config["agentSocket"] = socket
+	f.refused(f.networks("c").call("ADD", "c7", nil), 7, "annotation k8s.v1.cni.cncf.io/networks, network 1", "no NetworkAttachmentDefinition shop/c")
+	failure := (*requests)[len(*requests)-1]
+	if failure.Verb != agentapi.VerbFailed || failure.Failure.Reason != "NoNetworkFound" || !strings.Contains(failure.Failure.Text, "shop/c") {
+		t.Errorf("%+v", failure)
+	}
+}
+
+// With the agent down, default networks come from its last word.
+func TestDefaultNetworksFromTheLastWord(t *testing.T) {
+	f := newFixture(t)
+	f.config = obj{"agentSocket": f.file("gone"), "defaultNetworks": []string{"everybody"}}
+	f.refused(f.call("ADD", "c1", nil), 11, "defaultNetworks", "wait until it answers")
+	f.ok("STATUS", "")
+	reference := agentapi.Reference{Namespace: "kube-system", Name: "everybody"}
+	f.lastWord(agentapi.Copy{
+		Networks: []agentapi.Reference{reference}, Definitions: []agentapi.Definition{definition("kube-system", "everybody", f.list("everybody", "10.53.0.0/24", nil))},
+		Facts: agentapi.Facts{Runtime: "cri-o"},
+	})
+	f.forget()
+	f.ok("ADD", "c1")
+	f.want(f.calls(), []string{"ADD cluster eth0", "ADD everybody net1"})
+	f.refused(f.networks("a").call("ADD", "c2", nil), 11, "wait until it answers")
+	f.annotations = nil
+	f.lastWord(agentapi.Copy{Networks: []agentapi.Reference{reference}})
+	f.refused(f.call("ADD", "c2", nil), 7, "defaultNetworks[0]", "no NetworkAttachmentDefinition kube-system/everybody")
+	f.write("state/cluster.json", "{")
+	out := f.call("ADD", "c2", nil)
+	f.refused(out, 11, "wait until it answers")
+	if !strings.Contains(string(out.Stderr), "cluster.json") {
+		t.Errorf("standard error: %s", out.Stderr)
+	}
+}
+
+// Annotations that the runtime did not deliver come from the agent.
+func TestAnnotationsFromTheAgent(t *testing.T) {
+	f := newFixture(t)
+	requests := f.agent(&agentapi.Known{
+		Annotations: map[string]string{"k8s.v1.cni.cncf.io/networks": "a"},
+		Definitions: []agentapi.Definition{definition("shop", "a", f.list("a", "10.50.0.0/24", nil))},
+	})
+	f.config["runtimeConfig"] = nil
+	f.ok("ADD", "c1")
+	f.want(f.calls(), []string{"ADD cluster eth0", "ADD a net1"})
+	f.want((*requests)[0].Pod.Annotations == nil, true)
+	f.config["agentSocket"] = f.file("gone")
+	f.refused(f.call("ADD", "c2", nil), 11, "did not deliver the pod's annotations", "wait until it answers")
+	f.ok("DEL", "c1")
+	f.config["agentSocket"] = ""
+	f.refused(f.call("ADD", "c2", nil), 7, "io.kubernetes.cri.pod-annotations")
+	// null is what containerd sends for a pod without any.
+	f.config["agentSocket"] = f.file("gone")
+	f.config["runtimeConfig"] = obj{"io.kubernetes.cri.pod-annotations": nil}
+	f.lastWord(agentapi.Copy{})
+	f.ok("ADD", "c2")
+}
+
+// A network of a resource gets a device of the pod, in every plugin's
+// configuration; no device is handed out twice.
+func TestDevicesOfThePod(t *testing.T) {
+	f := newFixture(t)
+	withDevice := func(name, subnet string) agentapi.Definition {
+		d := definition("shop", name, f.list(name, subnet, nil))
+		d.ResourceName = "intel.com/sriov"
+		return d
+	}
+	known := &agentapi.Known{
+		Definitions: []agentapi.Definition{withDevice("a", "10.50.0.0/24"), withDevice("b", "10.51.0.0/24"), definition("shop", "plain", f.list("plain", "10.52.0.0/24", nil))},
+		Devices: []agentapi.Device{
+			{Container: "app", Resource: "intel.com/sriov", ID: "0000:3b:02.1"}, {Container: "side", Resource: "intel.com/sriov", ID: "0000:3b:02.0"},
+		},
+	}
+	f.agent(known)
+	devices := func(container string) map[string]string {
+		t.Helper()
+		raw, err := os.ReadFile(f.file("state/journal/" + container))
+		f.must(err)
+		out := map[string]string{}
+		for line := range strings.Lines(string(raw)) {
+			var event struct {
+				Plan []struct {
+					IfName, DeviceID string
+					Plugins          []struct{ DeviceID, PCIBusID string }
+				}
+			}
+			_, body, _ := strings.Cut(line, " ")
+			f.must(json.Unmarshal([]byte(body), &event))
+			for _, a := range event.Plan {
+				for _, p := range a.Plugins {
+					if p.DeviceID != a.DeviceID || p.PCIBusID != a.DeviceID {
+						t.Errorf("%s: device %s, its plugins' %+v", a.IfName, a.DeviceID, a.Plugins)
+					}
+				}
+				out[a.IfName] = a.DeviceID
+			}
+		}
+		return out
+	}
+	f.networks("a,plain,b").ok("ADD", "c1")
+	f.want(devices("c1"), map[string]string{"eth0": "", "net1": "0000:3b:02.1", "net2": "", "net3": "0000:3b:02.0"})
+	f.networks(`[{"name":"a"},{"name":"a","io.github.multiplexer-cni/device":{"container":"app"}}]`).ok("ADD", "c2")
+	f.want(devices("c2"), map[string]string{"eth0": "", "net1": "0000:3b:02.0", "net2": "0000:3b:02.1"})
+	f.annotations["v1.multus-cni.io/default-network"] = "shop/b"
+	f.refused(f.call("ADD", "c3", nil), 7, "needs a device of \"intel.com/sriov\"", "taken by network \"shop/b\" (annotation v1.multus-cni.io/default-network)", "ask for 3")
+	f.networks("a").ok("ADD", "c3")
+	f.refused(f.networks(`[{"name":"plain","cni-args":{"deviceID":"0000:3b:09.0"}}]`).call("ADD", "c4", nil), 7, "0000:3b:09.0", "none of the pod's 2")
+	f.networks(`[{"name":"plain","cni-args":{"deviceID":"0000:3b:02.0"}}]`).ok("ADD", "c4")
+	f.want(devices("c4"), map[string]string{"eth0": "", "net1": "0000:3b:02.0"})
+	known.Devices = []agentapi.Device{}
+	f.refused(f.networks("a").call("ADD", "c5", nil), 7, "the pod has none", "device plugin")
+	known.Devices = nil
+	f.refused(f.call("ADD", "c5", nil), 11, "does not answer")
+	f.config["agentSocket"] = ""
+	f.define("a")
+	f.refused(f.networks(`[{"name":"a","cni-args":{"pciBusID":"0000:3b:02.0"}}]`).call("ADD", "c5", nil), 7, "node's agent alone")
+}
+
+// The agent is told of each journal that is complete, if it wants to know.
+func TestPublish(t *testing.T) {
+	f := newFixture(t)
+	f.lastWord(agentapi.Copy{})
+	known := &agentapi.Known{Definitions: []agentapi.Definition{definition("shop", "a", f.list("a", "10.50.0.0/24", nil))}}
+	requests := f.agent(known)
+	f.networks("a").ok("ADD", "c1")
+	f.want(len(*requests), 1)
+	known.Publish = true
+	f.ok("ADD", "c2")
+	f.want(len(*requests), 3)
+	f.want((*requests)[2].Verb+" "+(*requests)[2].Container, "publish c2")
+	f.annotations = nil
+	f.ok("ADD", "plain")
+	f.want(len(*requests), 3)
 }
