@@ -21,6 +21,7 @@ CHECK_PACKAGES := shellcheck
 MAX_SIZE := 6000000
 
 export MULTIPLEXER_BIN := $(CURDIR)/bin/multiplexer
+export MULTIPLEXERD_BIN := $(CURDIR)/bin/multiplexerd
 # An assignment of its own: the shell stops here when the plugins do not build.
 USE_PLUGINS = MULTIPLEXER_CNI_PLUGINS=$$(tools/cniplugins.sh); export MULTIPLEXER_CNI_PLUGINS
 USE_KUBE = MULTIPLEXER_KUBE=$$(tools/kube.sh); export MULTIPLEXER_KUBE

@@ -20,6 +20,7 @@ import (
 // processes that it starts.
 const (
 	envBinary   = "MULTIPLEXER_BIN"
+	envAgent    = "MULTIPLEXERD_BIN"
 	envPlugins  = "MULTIPLEXER_CNI_PLUGINS"
 	envRecorder = "MULTIPLEXER_NETTEST_RECORDER"
 )
@@ -31,6 +32,12 @@ const modulePath = "github.com/multiplexer-cni/multiplexer"
 // from cmd/multiplexer once per process.
 func BinaryPath() (string, error) {
 	return builtOnce(envBinary, "./cmd/multiplexer")
+}
+
+// AgentPath returns the multiplexerd executable: $MULTIPLEXERD_BIN, or built
+// from cmd/multiplexerd once per process.
+func AgentPath() (string, error) {
+	return builtOnce(envAgent, "./cmd/multiplexerd")
 }
 
 // BuildRecorder builds the recorder, the delegate that records its calls, once

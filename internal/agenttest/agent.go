@@ -1,0 +1,162 @@
+package agenttest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+)
+
+// agent is a running process of multiplexerd.
+type agent struct {
+	cmd     *exec.Cmd
+	log     *buffer
+	address string
+	ended   chan struct{}
+}
+
+// buffer is a log that is read while it is written.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// StartAgent starts the agent; WaitReady waits until it is of use.
+func (n *Node) StartAgent() {
+	n.Helper()
+	binary, err := nettest.AgentPath()
+	n.must(err)
+	a := &agent{log: &buffer{}, ended: make(chan struct{}), address: fmt.Sprintf("127.0.0.1:%d", freePort(n))}
+	args := []string{
+		"run", "--node-name", Name, "--kubeconfig", n.kubeconfig, "--socket", n.Socket(), "--state-dir", n.File("state"),
+		"--pod-resources-socket", n.Kubelet.Socket(), "--metrics-address", a.address, "--sweep", "1s",
+	}
+	a.cmd = exec.Command(binary, append(args, n.Flags...)...)
+	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	n.must(a.cmd.Start())
+	n.agent = a
+	go func() {
+		_ = a.cmd.Wait() // how it ended is in its state
+		close(a.ended)
+	}()
+	n.Cleanup(func() {
+		n.signal(a, syscall.SIGKILL)
+		<-a.ended
+		if n.Failed() {
+			n.Logf("the agent's log:\n%s", a.log)
+		}
+	})
+}
+
+func (n *Node) signal(a *agent, s syscall.Signal) {
+	select {
+	case <-a.ended:
+	default:
+		_ = a.cmd.Process.Signal(s) // it may end at this moment
+	}
+}
+
+// KillAgent ends the agent without a word.
+func (n *Node) KillAgent() {
+	n.signal(n.agent, syscall.SIGKILL)
+	<-n.agent.ended
+}
+
+// StopAgent ends the agent as kubelet does, and fails the test when it ends
+// badly.
+func (n *Node) StopAgent() {
+	n.Helper()
+	n.signal(n.agent, syscall.SIGTERM)
+	select {
+	case <-n.agent.ended:
+	case <-time.After(10 * time.Second):
+		n.Fatal("the agent does not end")
+	}
+	if !n.agent.cmd.ProcessState.Success() {
+		n.Errorf("the agent ended with %s", n.agent.cmd.ProcessState)
+	}
+}
+
+// FreezeAgent lets the agent accept and say nothing, until ThawAgent.
+func (n *Node) FreezeAgent() { n.signal(n.agent, syscall.SIGSTOP) }
+
+// ThawAgent ends FreezeAgent.
+func (n *Node) ThawAgent() { n.signal(n.agent, syscall.SIGCONT) }
+
+// AgentPid is the agent's process.
+func (n *Node) AgentPid() int { return n.agent.cmd.Process.Pid }
+
+// AgentLog is what the agent has logged.
+func (n *Node) AgentLog() string { return n.agent.log.String() }
+
+// Get asks the agent's HTTP server.
+func (n *Node) Get(path string) (code int, body string) {
+	ctx, cancel := context.WithTimeout(n.Context(), 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.agent.address+path, http.NoBody)
+	n.must(err)
+	request.Close = true
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer answer.Body.Close()
+	raw, err := io.ReadAll(answer.Body)
+	n.must(err)
+	return answer.StatusCode, string(raw)
+}
+
+// WaitReady waits until the agent is ready and has written its last word.
+func (n *Node) WaitReady() {
+	n.Helper()
+	n.Until("the agent is ready", func() (bool, string) {
+		code, body := n.Get("/readyz")
+		return code == http.StatusOK, body
+	})
+}
+
+// Metric returns the value of a metric as it is printed, labels included.
+func (n *Node) Metric(name string) string {
+	_, body := n.Get("/metrics")
+	for line := range strings.Lines(body) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" "); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// Until polls a condition; state says how far it has come.
+func (n *Node) Until(what string, condition func() (bool, string)) {
+	n.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		ok, state := condition()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			n.Fatalf("waited in vain until %s: %s", what, state)
+		}
+	}
+}

@@ -1,0 +1,33 @@
+package agenttest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
+)
+
+// cluster is every test's; a test that makes its weather bad is not parallel.
+var cluster *kubetest.Cluster
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	if cluster, err = kubetest.New(); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, cluster.Close()) }()
+	if err = Prepare(cluster, "../../deploy"); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}

@@ -1,0 +1,131 @@
+package agenttest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+)
+
+// Pod is a pod at the API server, and its sandbox.
+type Pod struct {
+	Namespace, Name, UID string
+	Annotations          map[string]string
+	Container            string
+	Netns                string
+}
+
+// Pod creates a pod of the namespace shop that asks for networks, and its
+// network namespace.
+func (n *Node) Pod(name, networks string) *Pod {
+	n.Helper()
+	p := &Pod{Namespace: "shop", Name: name, Annotations: map[string]string{}, Container: "c-" + name}
+	if networks != "" {
+		p.Annotations["k8s.v1.cni.cncf.io/networks"] = networks
+	}
+	p.Netns = nettest.Namespace(n, "pod-").Path()
+	n.CreatePod(p)
+	return p
+}
+
+// CreatePod creates the pod at the API server, on this node, and takes its UID.
+func (n *Node) CreatePod(p *Pod) {
+	n.Helper()
+	object := map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": p.Name, "namespace": p.Namespace, "annotations": p.Annotations},
+		"spec": map[string]any{"nodeName": Name, "automountServiceAccountToken": false, "containers": []any{map[string]any{"name": "app", "image": "none"}}},
+	}
+	answer, err := n.Cluster.Do("POST", "/api/v1/namespaces/"+p.Namespace+"/pods", object)
+	n.must(err)
+	n.must(answer.Err())
+	var created struct{ Metadata struct{ UID string } }
+	n.must(answer.Into(&created))
+	p.UID = created.Metadata.UID
+}
+
+// DeletePod deletes the pod at the API server, at once.
+func (n *Node) DeletePod(p *Pod) {
+	n.Helper()
+	answer, err := n.Cluster.Do("DELETE", "/api/v1/namespaces/"+p.Namespace+"/pods/"+p.Name+"?gracePeriodSeconds=0", nil)
+	n.must(err)
+	n.must(answer.Err())
+}
+
+// Call is the plugin's call for a pod, as a runtime makes it.
+func (n *Node) Call(verb string, p *Pod) nettest.CNICall {
+	return nettest.CNICall{
+		Bin: nettest.Binary(n), Command: verb, ContainerID: p.Container, Netns: p.Netns, IfName: "eth0", Path: n.Path, Stdin: n.configuration(p.Annotations),
+		Args: fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", p.Namespace, p.Name, p.UID),
+	}
+}
+
+// Run makes a call and waits for its end.
+func (n *Node) Run(verb string, p *Pod) nettest.Outcome {
+	n.Helper()
+	out, err := n.Host.CNI(n.Context(), n.Call(verb, p))
+	n.must(err)
+	return out
+}
+
+// OK is Run, and fails the test when the call did.
+func (n *Node) OK(verb string, p *Pod) nettest.Outcome {
+	n.Helper()
+	out := n.Run(verb, p)
+	if e := out.Error(); e != nil {
+		n.Fatalf("%s %s: %s\n%s", verb, p.Name, e, out.Stderr)
+	}
+	return out
+}
+
+// Refused fails the test unless the call failed with a code, and says all the
+// words.
+func (n *Node) Refused(out nettest.Outcome, code uint, words ...string) {
+	n.Helper()
+	e := out.Error()
+	if e == nil || e.Code != code {
+		n.Fatalf("want error %d, got %v\n%s", code, e, out.Stderr)
+	}
+	for _, w := range words {
+		if !strings.Contains(e.Msg, w) {
+			n.Errorf("%q lacks %q", e.Msg, w)
+		}
+	}
+}
+
+// Status is the pod's network-status at the API server; nil when it has none.
+func (n *Node) Status(p *Pod) []map[string]any {
+	n.Helper()
+	answer, err := n.Cluster.Do("GET", "/api/v1/namespaces/"+p.Namespace+"/pods/"+p.Name, nil)
+	n.must(err)
+	n.must(answer.Err())
+	var pod struct {
+		Metadata struct{ Annotations map[string]string }
+	}
+	n.must(answer.Into(&pod))
+	value, ok := pod.Metadata.Annotations["k8s.v1.cni.cncf.io/network-status"]
+	if !ok {
+		return nil
+	}
+	var status []map[string]any
+	n.must(json.Unmarshal([]byte(value), &status))
+	return status
+}
+
+// Journal reports whether the pod's container has a journal.
+func (n *Node) Journal(p *Pod) bool {
+	_, err := os.Stat(n.File("state/journal/" + p.Container))
+	return err == nil
+}
+
+func freePort(tb testing.TB) int {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
