@@ -18,8 +18,8 @@ const module = "github.com/multiplexer-cni/multiplexer"
 // so rooms of one floor do not import each other.
 var floors = [][]string{
 	{"pkg/network", "pkg/podns"},
-	{"pkg/plan", "pkg/delegate", "pkg/routing", "pkg/journal", "pkg/agentapi"},
-	{"pkg/multiplexer"},
+	{"pkg/plan", "pkg/delegate", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet"},
+	{"pkg/multiplexer", "pkg/agent"},
 	{"cmd/multiplexer", "cmd/multiplexerd"},
 }
 

@@ -112,15 +112,6 @@ func (c *Client) Pod(ctx context.Context, namespace, name, uid string) (*Pod, er
 	return pod(full), nil
 }
 
-// HasPod looks into the cache only. What it does not know may exist when it is
-// not synced.
-func (c *Client) HasPod(namespace, name, uid string) (known, synced bool) {
-	// Asked first, so that it is true of what the cache says next.
-	synced = c.pods.HasSynced()
-	found := cached[metav1.PartialObjectMetadata](c.pods, namespace, name)
-	return found != nil && matches(found, uid), synced
-}
-
 // pod takes what we need, whether the object is trimmed or not.
 func pod(object *metav1.PartialObjectMetadata) *Pod {
 	p := &Pod{

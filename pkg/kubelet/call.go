@@ -37,15 +37,15 @@ func (r *Resources) call(ctx context.Context, ask request) (refused *status.Stat
 	for limited(refused) {
 		select {
 		case <-time.After(limitPause):
+			refused, err = r.exchange(ctx, ask)
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return nil, network.Again.Errorf("kubelet at %s turns requests away, its limit is 100 a second for all its clients: "+
 				"find out who else asks that much", r.Socket)
 		}
-		if refused, err = r.exchange(ctx, ask); err != nil {
-			return nil, err
-		}
 	}
-	return refused, nil
+	return refused, err
 }
 
 // limited tells kubelet's rate limit from an answer that is too large, which
@@ -54,21 +54,29 @@ func limited(refused *status.Status) bool {
 	return refused.Code() == codes.ResourceExhausted && strings.Contains(refused.Message(), "rate limit")
 }
 
-// exchange makes a request once. A connection that breaks meanwhile is made
-// anew: kubelet may just have been restarted.
+// exchange makes a request once. When the connection breaks meanwhile, it is
+// made again: kubelet may just have been restarted.
 func (r *Resources) exchange(ctx context.Context, ask request) (refused *status.Status, err error) {
 	for range 3 {
-		conn, cerr := r.connection(ctx)
+		c, cerr := r.connect()
 		if cerr != nil {
 			return nil, cerr
 		}
-		answer := status.Convert(ask(podresources.NewPodResourcesListerClient(conn)))
+		before := r.dials.Load()
+		answer := status.Convert(ask(podresources.NewPodResourcesListerClient(c)))
 		switch code := answer.Code(); {
 		case code == codes.OK:
 			return nil, nil
 		case ctx.Err() != nil || code == codes.DeadlineExceeded:
 			return nil, network.Again.Errorf("kubelet at %s gave no answer in time: look whether kubelet hangs on this node", r.Socket)
-		case code == codes.Unavailable || code == codes.Canceled: // by kubelet's end, or by Close
+		case code == codes.Unavailable:
+			r.abandon(c)
+			// An earlier dial that failed says nothing about now.
+			if last := c.undialed.Load(); last != nil && last.number > before {
+				return nil, r.unreachable(last.reason)
+			}
+			refused = answer
+		case code == codes.Canceled: // closed or abandoned by another request
 			refused = answer
 		default:
 			return answer, nil

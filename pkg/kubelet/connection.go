@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,28 +21,21 @@ import (
 // maxMessage bounds an answer, as kubelet's own clients do.
 const maxMessage = 16 << 20
 
-// connection returns the connection when kubelet can be reached. Requests on
-// it wait for kubelet until their context ends, so a socket where nobody
-// listens is found out here, at once, and so is one where somebody listens
-// again.
-func (r *Resources) connection(ctx context.Context) (*grpc.ClientConn, error) {
-	conn, err := r.connect()
-	if err != nil {
-		return nil, err
-	}
-	if conn.GetState() == connectivity.Ready {
-		return conn, nil
-	}
-	probe, err := r.dial(ctx)
-	if err != nil {
-		return nil, r.unreachable(err)
-	}
-	_ = probe.Close() // it has carried nothing
-	conn.ResetConnectBackoff()
-	return conn, nil
+// connection is a gRPC connection, which dials by itself when it is used
+// first and when it was lost.
+type connection struct {
+	*grpc.ClientConn
+	undialed atomic.Pointer[undialed] // the last dial, if it failed
 }
 
-func (r *Resources) connect() (*grpc.ClientConn, error) {
+// undialed is a dial that failed.
+type undialed struct {
+	number int64 // of Resources.dials
+	reason error
+}
+
+// connect returns the connection, or makes one.
+func (r *Resources) connect() (*connection, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -50,28 +44,47 @@ func (r *Resources) connect() (*grpc.ClientConn, error) {
 	if r.conn != nil {
 		return r.conn, nil
 	}
+	c := &connection{}
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		number := r.dials.Add(1)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", r.Socket)
+		if err != nil {
+			c.undialed.Store(&undialed{number, err})
+			return nil, err
+		}
+		c.undialed.Store(nil)
+		return conn, nil
+	}
 	pace := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
-	conn, err := grpc.NewClient("passthrough:///kubelet",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			r.dials.Add(1)
-			return r.dial(ctx)
-		}),
+	var err error
+	c.ClientConn, err = grpc.NewClient("passthrough:///kubelet",
+		grpc.WithContextDialer(dial),
 		grpc.WithAuthority("localhost"),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.WaitForReady(true)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: 20 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 	)
 	if err != nil {
 		return nil, network.Invalid.Errorf("connect to kubelet at %s: %w", r.Socket, err)
 	}
-	r.conn, r.turn = conn, make(chan struct{}, 1)
-	return conn, nil
+	r.conn = c
+	if r.turn == nil {
+		r.turn = make(chan struct{}, 1)
+	}
+	return c, nil
 }
 
-func (r *Resources) dial(ctx context.Context) (net.Conn, error) {
-	return (&net.Dialer{}).DialContext(ctx, "unix", r.Socket)
+// abandon gives up a connection that cannot be made: the next request makes a
+// new one at once, where the old one would wait before it dials again.
+func (r *Resources) abandon(c *connection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn == c && (c.undialed.Load() != nil || c.GetState() == connectivity.TransientFailure) {
+		_ = c.Close() // what failed has nothing more to tell
+		r.conn = nil
+	}
 }
 
 // unreachable says what to do about a socket that does not answer.

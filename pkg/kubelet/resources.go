@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -25,7 +24,7 @@ type Resources struct {
 	Log        *slog.Logger
 
 	mu     sync.Mutex
-	conn   *grpc.ClientConn
+	conn   *connection
 	closed bool
 	turn   chan struct{} // held by the one request that waits for kubelet's rate limit
 

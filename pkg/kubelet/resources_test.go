@@ -103,8 +103,8 @@ func TestGetIsRemembered(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ask("Get method disabled, a pod")
 	ask("web")
+	ask("disabled") // no such pod
 	if r.noGet.Load() == r.dials.Load() {
 		t.Error("Get is given up without a reason")
 	}

@@ -115,7 +115,7 @@ func (f *fromAgent) definitions(ctx context.Context, reference agentapi.Referenc
 
 // parse reads one definition's configuration.
 func (f *fromAgent) parse(ctx context.Context, podNamespace string, d *agentapi.Definition) (*plan.Definition, error) {
-	source := "NetworkAttachmentDefinition " + d.Reference.String()
+	source := "NetworkAttachmentDefinition " + d.String()
 	if strings.TrimSpace(d.Config) == "" {
 		found, err := f.files.Definition(ctx, podNamespace, d.Namespace, d.Name)
 		if err != nil {

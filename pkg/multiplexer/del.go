@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
@@ -102,8 +103,9 @@ func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own cont
 		if planErr != nil {
 			c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", planErr.Error())
 		}
-		for i := range secondaries {
-			failed = append(failed, c.runner.Del(ctx, &secondaries[len(secondaries)-1-i], delegate.Request{ContainerID: own.id, Netns: own.netns}))
+		failed = append(failed, c.nameDeviceInfo(secondaries))
+		for i := range slices.Backward(secondaries) {
+			failed = append(failed, c.runner.Del(ctx, &secondaries[i], delegate.Request{ContainerID: own.id, Netns: own.netns}), c.dropDeviceInfo(&secondaries[i]))
 		}
 	}
 	failed = append(failed, c.delGuarded(ctx, entry, own))

@@ -274,6 +274,7 @@ func (p *Planner) selection(ctx context.Context, pod Pod, home string, s network
 	}
 	if s.DefaultRoute != nil && p.Config.Routing.Mode == network.RoutingPlain {
 		p.Warn("pod " + pod.String() + ": network " + s.Name + ": \"default-route\" has no effect in routing mode plain")
+		s.DefaultRoute = nil // nor does network-status say that it had
 	}
 	namespace := s.Namespace
 	if namespace == "" && home != pod.Namespace {

@@ -1,0 +1,89 @@
+package agentapi
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+func TestCopy(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if c, err := LoadCopy(dir); c != nil || err != nil {
+		t.Errorf("nothing there: %v, %v", c, err)
+	}
+	ref := Reference{"kube-system", "everybody"}
+	said := &Copy{
+		Namespaces: []string{"shop"}, Networks: []Reference{ref}, Definitions: []Definition{{Reference: ref, Config: `{"type":"x"}`}},
+		Facts: Facts{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Runtime: network.CRIO},
+	}
+	if err := said.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	read, err := LoadCopy(dir)
+	if diff := cmp.Diff(said, read, cmpopts.EquateComparable(netip.Prefix{})); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if !read.HasNetworks("shop") || read.HasNetworks("other") || !read.Knows([]Reference{ref}) || read.Knows([]Reference{ref, {"a", "b"}}) {
+		t.Error("it knows other things than were said")
+	}
+	var none *Copy
+	if none.Knows(nil) {
+		t.Error("no copy knows something")
+	}
+	path := filepath.Join(dir, copyFile)
+	before, err := os.Stat(path)
+	if err != nil || before.Mode().Perm() != 0o600 {
+		t.Fatal(err, before.Mode())
+	}
+	if err = said.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if after, statErr := os.Stat(path); statErr != nil || !os.SameFile(before, after) {
+		t.Error("what is there already is written again")
+	}
+	said.Namespaces = nil
+	if err = said.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 {
+		t.Errorf("%v, files %v", err, files)
+	}
+}
+
+func TestCopyThatCannotBeRead(t *testing.T) {
+	for text, want := range map[string]struct {
+		kind network.Kind
+		word string
+	}{
+		`{"version":2}`:  {network.Unsupported, "upgrade the multiplexer plugin"},
+		`{"namespaces":`: {network.IO, "remove it"},
+		"":               {network.IO, "remove it"},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, copyFile), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadCopy(dir); !errors.Is(err, want.kind) || !strings.Contains(err.Error(), want.word) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, copyFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadCopy(dir); !errors.Is(err, network.IO) {
+		t.Errorf("a link: %v", err)
+	}
+	if err := (&Copy{}).Save("/proc/nowhere"); err == nil {
+		t.Error("a directory that cannot be made is no error")
+	}
+}
