@@ -33,13 +33,10 @@ func (a *Agent) Answer(ctx context.Context, request *agentapi.Request) (known *a
 // validPod refuses names that are none, before they become part of a path of
 // the API.
 func validPod(request *agentapi.Request) error {
-	if request.Pod.Name == "" && request.Verb == agentapi.VerbPublish {
-		return nil
-	}
 	if err := network.ValidateNamespace("pod.namespace", request.Pod.Namespace); err != nil {
 		return err
 	}
-	return network.ValidateNamespace("pod.name", request.Pod.Name)
+	return network.ValidatePodName("pod.name", request.Pod.Name)
 }
 
 // plan gathers what a plan for the pod needs.

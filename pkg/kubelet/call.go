@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -14,9 +15,10 @@ import (
 
 type request func(podresources.PodResourcesListerClient) error
 
-// limitPause is the time after which kubelet's rate limit, 100 requests a
-// second of all clients together, lets the next one pass.
-const limitPause = 10 * time.Millisecond
+// retryPause is the time after which kubelet's rate limit, 100 requests a
+// second of all clients together, lets the next one pass, and in which a
+// kubelet that ends has ended.
+const retryPause = 10 * time.Millisecond
 
 // call makes a request. `refused` is kubelet's answer when it is none that
 // was asked for; an error is of kind Again: there was no answer.
@@ -35,17 +37,26 @@ func (r *Resources) call(ctx context.Context, ask request) (refused *status.Stat
 	case <-ctx.Done():
 	}
 	for limited(refused) {
-		select {
-		case <-time.After(limitPause):
-			refused, err = r.exchange(ctx, ask)
-		case <-ctx.Done():
+		if !pause(ctx) {
+			refused, err = nil, fmt.Errorf("kubelet at %s gave no answer in time", r.Socket)
+			break
 		}
-		if ctx.Err() != nil {
-			return nil, network.Again.Errorf("kubelet at %s turns requests away, its limit is 100 a second for all its clients: "+
-				"find out who else asks that much", r.Socket)
-		}
+		refused, err = r.exchange(ctx, ask)
 	}
-	return refused, err
+	if err != nil {
+		return nil, network.Again.Errorf("%w; it turned requests away before: its limit is 100 a second for all its clients, find out who else asks that much", err)
+	}
+	return refused, nil
+}
+
+// pause reports whether there is time for another try.
+func pause(ctx context.Context) bool {
+	select {
+	case <-time.After(retryPause):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // limited tells kubelet's rate limit from an answer that is too large, which
@@ -57,7 +68,10 @@ func limited(refused *status.Status) bool {
 // exchange makes a request once. When the connection breaks meanwhile, it is
 // made again: kubelet may just have been restarted.
 func (r *Resources) exchange(ctx context.Context, ask request) (refused *status.Status, err error) {
-	for range 3 {
+	for try := range 3 {
+		if try > 0 && !pause(ctx) {
+			break
+		}
 		c, cerr := r.connect()
 		if cerr != nil {
 			return nil, cerr

@@ -96,3 +96,7 @@ func clip(s string) string {
 
 // ValidateNamespace reports whether a name can be a Kubernetes namespace's.
 func ValidateNamespace(field, name string) error { return validateCommaName(field, name) }
+
+// ValidatePodName checks the name of a pod; a static pod's ends in its node's
+// and may hold dots.
+func ValidatePodName(field, name string) error { return validateKubeName(field, name) }
