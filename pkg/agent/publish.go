@@ -26,6 +26,7 @@ type publisher struct {
 
 	mu    sync.Mutex
 	shown map[string]string // by container, the digest of what its pod shows
+	quiet time.Time         // until then no plugin waits for the API server
 }
 
 // The pauses between two tries for one pod.
@@ -39,6 +40,10 @@ func newPublisher(a *Agent) *publisher {
 	return &publisher{agent: a, later: workqueue.NewTypedRateLimitingQueue(pauses), shown: map[string]string{}}
 }
 
+// pause is how long no plugin waits after the API server did not answer: one
+// that is down must not cost every pod its plugin's patience.
+const pause = 10 * time.Second
+
 // margin is what is kept of a plugin's patience for the reply.
 const margin = 100 * time.Millisecond
 
@@ -47,6 +52,10 @@ const margin = 100 * time.Millisecond
 func (p *publisher) now(ctx context.Context, container string) error {
 	if err := network.ValidateContainerID(container); err != nil {
 		return err
+	}
+	if p.isQuiet() {
+		p.later.AddRateLimited(container)
+		return nil
 	}
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -87,7 +96,20 @@ func (p *publisher) try(ctx context.Context, container string) {
 		p.agent.metrics.statusRetries.Inc()
 		p.agent.Log.Warn("network-status is tried again", "container", container, "error", err.Error())
 		p.later.AddRateLimited(container)
+		p.setQuiet(p.agent.Now().Add(pause))
 	}
+}
+
+func (p *publisher) isQuiet() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.agent.Now().Before(p.quiet)
+}
+
+func (p *publisher) setQuiet(until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.quiet = until
 }
 
 func (p *publisher) publish(ctx context.Context, container string) error {
@@ -113,6 +135,7 @@ func (p *publisher) publish(ctx context.Context, container string) error {
 	_, err = measured(p.agent, agentapi.VerbPublish, "patch", func() (any, error) { return nil, p.patch(ctx, pod, value) })
 	if err == nil {
 		p.show(container, k8sclient.Digest(value))
+		p.setQuiet(time.Time{})
 		p.agent.announce(pod, list, warnings)
 	}
 	return err
