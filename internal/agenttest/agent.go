@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,12 +55,10 @@ func (n *Node) StartAgent() {
 	a.cmd = exec.Command(binary, append(args, n.Flags...)...)
 	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	n.must(a.cmd.Start())
+	started := make(chan error)
+	go a.run(started)
+	n.must(<-started)
 	n.agent = a
-	go func() {
-		_ = a.cmd.Wait() // how it ended is in its state
-		close(a.ended)
-	}()
 	n.Cleanup(func() {
 		n.signal(a, syscall.SIGKILL)
 		<-a.ended
@@ -67,6 +66,20 @@ func (n *Node) StartAgent() {
 			n.Logf("the agent's log:\n%s", a.log)
 		}
 	})
+}
+
+// run keeps its thread as long as the agent lives: the kernel sends the
+// parent-death signal when the thread that forked ends, and threads of tests
+// that enter namespaces do.
+func (a *agent) run(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := a.cmd.Start()
+	started <- err
+	if err == nil {
+		_ = a.cmd.Wait() // how it ended is in its state
+		close(a.ended)
+	}
 }
 
 func (n *Node) signal(a *agent, s syscall.Signal) {

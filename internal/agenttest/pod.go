@@ -35,24 +35,37 @@ func (n *Node) Pod(name, networks string) *Pod {
 // CreatePod creates the pod at the API server, on this node, and takes its UID.
 func (n *Node) CreatePod(p *Pod) {
 	n.Helper()
+	n.must(n.createPodOn(Name, p))
+}
+
+// createPodOn is CreatePod, on any node.
+func (n *Node) createPodOn(node string, p *Pod) error {
 	object := map[string]any{
 		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": p.Name, "namespace": p.Namespace, "annotations": p.Annotations},
-		"spec": map[string]any{"nodeName": Name, "automountServiceAccountToken": false, "containers": []any{map[string]any{"name": "app", "image": "none"}}},
+		"spec": map[string]any{"nodeName": node, "automountServiceAccountToken": false, "containers": []any{map[string]any{"name": "app", "image": "none"}}},
 	}
 	answer, err := n.Cluster.Do("POST", "/api/v1/namespaces/"+p.Namespace+"/pods", object)
-	n.must(err)
-	n.must(answer.Err())
+	if err != nil {
+		return err
+	}
 	var created struct{ Metadata struct{ UID string } }
-	n.must(answer.Into(&created))
+	err = answer.Into(&created)
 	p.UID = created.Metadata.UID
+	return err
 }
 
 // DeletePod deletes the pod at the API server, at once.
 func (n *Node) DeletePod(p *Pod) {
 	n.Helper()
+	n.must(n.deletePod(p))
+}
+
+func (n *Node) deletePod(p *Pod) error {
 	answer, err := n.Cluster.Do("DELETE", "/api/v1/namespaces/"+p.Namespace+"/pods/"+p.Name+"?gracePeriodSeconds=0", nil)
-	n.must(err)
-	n.must(answer.Err())
+	if err != nil {
+		return err
+	}
+	return answer.Err()
 }
 
 // Call is the plugin's call for a pod, as a runtime makes it.

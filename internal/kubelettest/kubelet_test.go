@@ -3,6 +3,7 @@ package kubelettest
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -65,11 +66,12 @@ func TestManners(t *testing.T) {
 	}
 	k.RequireRestart(t)
 	k.RemovePod("shop", "web")
+	c = connect(t, k)
 	for get, want := range map[Get]string{
 		GetServed: "pod web in namespace shop not found", GetGateOff: "PodResources API Get method disabled", GetUnimplemented: "method Get not implemented",
 	} {
 		k.SetGet(get)
-		if _, err := c.Get(t.Context(), web, grpc.WaitForReady(true)); err == nil || status.Convert(err).Message() != want {
+		if _, err := c.Get(t.Context(), web); err == nil || status.Convert(err).Message() != want {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -106,7 +108,7 @@ func TestFreezeAndStop(t *testing.T) {
 	if got := list(connect(t, k)); got != codes.Unavailable {
 		t.Errorf("stopped: %s", got)
 	}
-	if _, err := New("/nowhere/kubelet.sock"); err == nil {
+	if _, err := New(filepath.Join(t.TempDir(), "none", "kubelet.sock")); err == nil {
 		t.Error("a socket without a directory")
 	}
 }

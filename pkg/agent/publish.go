@@ -96,7 +96,9 @@ func (p *publisher) try(ctx context.Context, container string) {
 		p.agent.metrics.statusRetries.Inc()
 		p.agent.Log.Warn("network-status is tried again", "container", container, "error", err.Error())
 		p.later.AddRateLimited(container)
-		p.setQuiet(p.agent.Now().Add(pause))
+		if errors.Is(err, network.Again) {
+			p.setQuiet(p.agent.Now().Add(pause))
+		}
 	}
 }
 
