@@ -55,8 +55,8 @@ demo: build plugins test-packages ## show the plugin at work on this machine
 	@$(USE_PLUGINS); go run ./internal/demo
 
 .PHONY: bench
-bench: build plugins test-packages ## measure the plugin on this machine
-	@$(USE_PLUGINS); go run ./internal/bench
+bench: build plugins kube test-packages ## measure the plugin and the agent on this machine
+	@$(USE_PLUGINS); $(USE_KUBE); go run ./internal/bench
 
 .PHONY: check
 check: check-format check-vet check-lint check-shell check-tidy ## format, vet, lint, shell scripts, go.mod files

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -145,7 +146,8 @@ func (n *Node) WaitReady() {
 	n.Helper()
 	n.Until("the agent is ready", func() (bool, string) {
 		code, body := n.Get("/readyz")
-		return code == http.StatusOK, body
+		_, err := os.Stat(n.File("state/cluster.json"))
+		return code == http.StatusOK && err == nil, fmt.Sprint(body, err)
 	})
 }
 

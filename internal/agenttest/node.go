@@ -100,6 +100,28 @@ func (n *Node) List(name, subnet string) map[string]any {
 	}}
 }
 
+// Stepped is List with steps instead of what a recorder does by default.
+func (n *Node) Stepped(name, subnet string, steps map[string]any) map[string]any {
+	return n.With(n.List(name, subnet), "steps", steps)
+}
+
+// With sets a key of a list's only plugin.
+func (n *Node) With(list map[string]any, key string, value any) map[string]any {
+	list["plugins"].([]any)[0].(map[string]any)[key] = value
+	return list
+}
+
+// Namespace creates or changes a namespace of the cluster, with networks of
+// its own unless they are "".
+func (n *Node) Namespace(name, networks string) {
+	n.Helper()
+	annotations := map[string]string{}
+	if networks != "" {
+		annotations["k8s.v1.cni.cncf.io/networks"] = networks
+	}
+	n.Apply(map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name, "annotations": annotations}})
+}
+
 // Define creates a NetworkAttachmentDefinition; config nil leaves spec.config
 // out, resource "" the annotation.
 func (n *Node) Define(namespace, name string, config any, resource string) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,18 +18,27 @@ type Pod struct {
 	Annotations          map[string]string
 	Container            string
 	Netns                string
+	NS                   *nettest.NS // behind Netns, unless a test made its own
 }
 
 // Pod creates a pod of the namespace shop that asks for networks, and its
 // network namespace.
 func (n *Node) Pod(name, networks string) *Pod {
 	n.Helper()
-	p := &Pod{Namespace: "shop", Name: name, Annotations: map[string]string{}, Container: "c-" + name}
+	p := n.NewPod("shop", name, networks)
+	n.CreatePod(p)
+	return p
+}
+
+// NewPod is a pod that the API server does not know yet, and its network
+// namespace.
+func (n *Node) NewPod(namespace, name, networks string) *Pod {
+	n.Helper()
+	p := &Pod{Namespace: namespace, Name: name, Annotations: map[string]string{}, Container: "c-" + name, NS: nettest.Namespace(n, "pod-")}
 	if networks != "" {
 		p.Annotations["k8s.v1.cni.cncf.io/networks"] = networks
 	}
-	p.Netns = nettest.Namespace(n, "pod-").Path()
-	n.CreatePod(p)
+	p.Netns = p.NS.Path()
 	return p
 }
 
@@ -126,6 +136,49 @@ func (n *Node) Status(p *Pod) []map[string]any {
 	var status []map[string]any
 	n.must(json.Unmarshal([]byte(value), &status))
 	return status
+}
+
+// Events are the pod's events at the API server: type, reason, count and
+// message of each.
+func (n *Node) Events(p *Pod) []string {
+	n.Helper()
+	answer, err := n.Cluster.Do("GET", "/api/v1/namespaces/"+p.Namespace+"/events?fieldSelector=involvedObject.name="+p.Name, nil)
+	n.must(err)
+	var list struct {
+		Items []struct {
+			Type, Reason, Message string
+			Count                 int
+			InvolvedObject        struct{ UID string }
+		}
+	}
+	n.must(answer.Into(&list))
+	var out []string
+	for _, e := range list.Items {
+		if e.InvolvedObject.UID == p.UID {
+			out = append(out, fmt.Sprintf("%s %s %d %s", e.Type, e.Reason, e.Count, e.Message))
+		}
+	}
+	return out
+}
+
+// Calls are what the recorders were called with by one verb, in order.
+func (n *Node) Calls(verb string) []nettest.Call {
+	n.Helper()
+	all, err := nettest.Calls(n.File("rec"))
+	n.must(err)
+	return slices.DeleteFunc(all, func(c nettest.Call) bool { return c.Verb != verb })
+}
+
+// Called are network and interface of what the recorders did for a pod.
+func (n *Node) Called(verb string, p *Pod) []string {
+	n.Helper()
+	var out []string
+	for _, c := range n.Calls(verb) {
+		if c.ContainerID == p.Container {
+			out = append(out, c.Name+" "+c.IfName)
+		}
+	}
+	return out
 }
 
 // Journal reports whether the pod's container has a journal.

@@ -29,7 +29,7 @@ func main() {
 // figure is one thing to measure. Its name is what -only takes.
 type figure struct {
 	name    string
-	takes   time.Duration // how long samples are taken
+	takes   time.Duration // how long samples are taken; 0 for a number of them
 	measure func(context.Context, *stand, pace) ([]row, error)
 }
 
@@ -42,6 +42,10 @@ func figures() []figure {
 		{"routing", 25 * time.Second, measureRouting},
 		{"pods", 25 * time.Second, measurePods},
 		{"memory", 0, measureMemory},
+		{"agent", 40 * time.Second, measureAgent},
+		{"agent-memory", 0, measureAgentMemory},
+		{"agent-requests", 5 * time.Second, measureRequests},
+		{"agent-leak", 0, measureLeak},
 	}
 }
 
@@ -73,6 +77,11 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	if *only == "" || strings.HasPrefix(*only, "agent") {
+		if err = findKube(); err != nil {
+			return err
+		}
+	}
 	s, err := newStand(*dir, bin, plugins)
 	if err != nil {
 		return err
@@ -103,7 +112,11 @@ func measure(ctx context.Context, s *stand, only string, quick bool) ([]row, err
 		if quick {
 			p = pace{takes: f.takes / quickly, least: 2}
 		}
-		fmt.Fprintf(os.Stderr, "measuring %s, about %s\n", f.name, p.takes.Round(time.Second/10))
+		about := ""
+		if p.takes > 0 {
+			about = fmt.Sprintf(", about %s", p.takes.Round(time.Second/10))
+		}
+		fmt.Fprintf(os.Stderr, "measuring %s%s\n", f.name, about)
 		more, err := f.measure(ctx, s, p)
 		if err != nil {
 			return nil, fmt.Errorf("measure %s: %w", f.name, err)

@@ -62,7 +62,7 @@ func peakOf(pid int) (float64, error) {
 			return 0, fmt.Errorf("process %d was killed while it was measured", pid)
 		}
 		if status.TrapCause() == unix.PTRACE_EVENT_EXIT {
-			peak, err := peakNow(pid)
+			peak, err := memoryNow(pid, "VmHWM")
 			return peak, errors.Join(err, unix.PtraceDetach(pid))
 		}
 		signal := status.StopSignal()
@@ -78,18 +78,19 @@ func peakOf(pid int) (float64, error) {
 	}
 }
 
-func peakNow(pid int) (float64, error) {
+// memoryNow returns a field of a process's status, in MiB.
+func memoryNow(pid int, field string) (float64, error) {
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
-		return 0, fmt.Errorf("read the peak of process %d: %w", pid, err)
+		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)
 	}
 	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, errValue := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
 			return kib / 1024, errValue
 		}
 	}
-	return 0, fmt.Errorf("the kernel does not tell the peak of process %d", pid)
+	return 0, fmt.Errorf("the kernel does not tell %s of process %d", field, pid)
 }
 
 // measureMemory compares the peak of an ADD with that of the largest of the

@@ -22,6 +22,7 @@ const (
 	annotations    = "io.kubernetes.cri.pod-annotations"
 	mostNetworks   = 8 // secondaries that have a definition
 	networksOfAPod = "k8s.v1.cni.cncf.io/networks"
+	statusOfAPod   = "k8s.v1.cni.cncf.io/network-status"
 )
 
 // stand is the test stand: a node, networks to attach, and pods.
@@ -34,12 +35,14 @@ type stand struct {
 	ours         *libcni.NetworkConfigList   // in routing mode plain
 	guarded      *libcni.NetworkConfigList   // in routing mode guard
 	pods         []*pod
+	kube         *kube // nil until a figure of the agent asks for it
 }
 
-// pod is a network namespace and a container's name.
+// pod is a network namespace, a container's name, and who Kubernetes says
+// that is.
 type pod struct {
 	*nettest.NS
-	container string
+	container, name, uid string
 }
 
 func newStand(parent, bin, plugins string) (_ *stand, err error) {
@@ -61,15 +64,18 @@ func newStand(parent, bin, plugins string) (_ *stand, err error) {
 	if err = s.define(); err != nil {
 		return nil, err
 	}
-	if s.ours, err = libcni.ConfListFromBytes(s.configuration("plain")); err != nil {
+	if s.ours, err = libcni.ConfListFromBytes(s.configuration("cluster", "plain", "")); err != nil {
 		return nil, err
 	}
-	s.guarded, err = libcni.ConfListFromBytes(s.configuration("guard"))
+	s.guarded, err = libcni.ConfListFromBytes(s.configuration("cluster", "guard", ""))
 	return s, err
 }
 
 func (s *stand) close() error {
 	var failed []error
+	if s.kube != nil {
+		failed = append(failed, s.kube.close())
+	}
 	for _, p := range s.pods {
 		failed = append(failed, p.Close())
 	}
@@ -86,7 +92,8 @@ func (s *stand) pod(n int) (*pod, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make a pod: %w", err)
 		}
-		s.pods = append(s.pods, &pod{ns, "bench-" + ns.Name()})
+		container := "bench-" + ns.Name()
+		s.pods = append(s.pods, &pod{NS: ns, container: container, name: container, uid: ns.Name()})
 	}
 	return s.pods[n], nil
 }
@@ -118,13 +125,17 @@ func (s *stand) define() error {
 	return nil
 }
 
-// configuration is multiplexer's own, as its installer would write it.
-func (s *stand) configuration(routing string) []byte {
+// configuration is multiplexer's own, as its installer would write it. An
+// agent is asked if there is a socket.
+func (s *stand) configuration(cluster, routing, socket string) []byte {
 	return fmt.Appendf(nil, `{"cniVersion":%q,"name":"multiplexer","plugins":[{"type":%q,"clusterNetwork":%q,"confDir":%q,
-"stateDir":%q,"agentSocket":"","routing":{"mode":%q},"capabilities":{%q:true}}]}`,
-		cniVersion, filepath.Base(s.bin), filepath.Join(s.dir, "cluster.conflist"), filepath.Join(s.dir, "net.d"),
-		filepath.Join(s.dir, "state"), routing, annotations)
+"stateDir":%q,"agentSocket":%q,"routing":{"mode":%q},"capabilities":{%q:true}}]}`,
+		cniVersion, filepath.Base(s.bin), filepath.Join(s.dir, cluster+".conflist"), filepath.Join(s.dir, "net.d"),
+		s.state(), socket, routing, annotations)
 }
+
+// state is multiplexer's stateDir.
+func (s *stand) state() string { return filepath.Join(s.dir, "state") }
 
 // caller attaches a pod to a number of secondary networks and detaches it:
 // by one call of multiplexer, or by one call of each network.
@@ -217,8 +228,8 @@ func (c caller) runtimeConf(p *pod, i int) *libcni.RuntimeConf {
 	rt := &libcni.RuntimeConf{
 		ContainerID: p.container, NetNS: p.Path(), IfName: "eth0", CapabilityArgs: c.asked,
 		Args: [][2]string{
-			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", p.container},
-			{"K8S_POD_INFRA_CONTAINER_ID", p.container}, {"K8S_POD_UID", p.Name()},
+			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", p.name},
+			{"K8S_POD_INFRA_CONTAINER_ID", p.container}, {"K8S_POD_UID", p.uid},
 		},
 	}
 	if i > 0 {

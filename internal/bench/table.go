@@ -67,7 +67,8 @@ func printTable(out io.Writer, s *stand, rows []row) error {
 	fmt.Fprintf(out, "\nOurs and floor are medians; the ratio is the median of the pairs' ratios, of two calls made in turn.\n")
 	fmt.Fprintf(out, "State is in %s (%s). ", s.dir, s.filesystem)
 	fmt.Fprintln(out, "The floor is libcni calling the same networks without multiplexer; both leave their routes alone")
-	fmt.Fprintln(out, "(routing.mode plain). For guard, the floor is multiplexer in plain mode.")
+	fmt.Fprintln(out, "(routing.mode plain). For guard, the floor is multiplexer in plain mode; for ADD and DEL with an agent,")
+	fmt.Fprintln(out, "it is multiplexer without one; for what is left after ADD and DEL, it is what there was before.")
 	for _, n := range notes {
 		fmt.Fprintln(out, n)
 	}

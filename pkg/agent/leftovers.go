@@ -43,6 +43,7 @@ func (a *Agent) watchJournals(ctx context.Context) error {
 
 // lookAtJournals is one look.
 func (a *Agent) lookAtJournals() error {
+	known := a.publisher.containers()
 	journals, err := a.readJournals()
 	if err != nil {
 		return err
@@ -66,7 +67,7 @@ func (a *Agent) lookAtJournals() error {
 		marked = append(marked, container)
 	}
 	a.metrics.count(journals, len(marked))
-	a.publisher.forget(journals)
+	a.publisher.forget(known, journals)
 	for _, container := range a.newest(journals) {
 		a.publisher.later.Add(container)
 	}

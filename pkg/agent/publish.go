@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,8 +26,9 @@ type publisher struct {
 	later workqueue.TypedRateLimitingInterface[string] // containers
 
 	mu    sync.Mutex
-	shown map[string]string // by container, the digest of what its pod shows
-	quiet time.Time         // until then no plugin waits for the API server
+	shown map[string]string        // by container, the digest of what its pod shows
+	busy  map[string]chan struct{} // by container, closed when the try for it ends
+	quiet time.Time                // until then no plugin waits for the API server
 }
 
 // The pauses between two tries for one pod.
@@ -37,15 +39,12 @@ const (
 
 func newPublisher(a *Agent) *publisher {
 	pauses := workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)
-	return &publisher{agent: a, later: workqueue.NewTypedRateLimitingQueue(pauses), shown: map[string]string{}}
+	return &publisher{agent: a, later: workqueue.NewTypedRateLimitingQueue(pauses), shown: map[string]string{}, busy: map[string]chan struct{}{}}
 }
 
 // pause is how long no plugin waits after the API server did not answer: one
 // that is down must not cost every pod its plugin's patience.
 const pause = 10 * time.Second
-
-// margin is what is kept of a plugin's patience for the reply.
-const margin = 100 * time.Millisecond
 
 // now publishes while a plugin waits. What the API server does not take in
 // that time is tried again later: it delays a label, not a pod.
@@ -56,11 +55,6 @@ func (p *publisher) now(ctx context.Context, container string) error {
 	if p.isQuiet() {
 		p.later.AddRateLimited(container)
 		return nil
-	}
-	if end, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, end.Add(-margin))
-		defer cancel()
 	}
 	p.try(ctx, container)
 	return nil
@@ -81,8 +75,42 @@ func (p *publisher) run(ctx context.Context) error {
 	}
 }
 
+// turn waits while somebody else publishes the container: of two at a time
+// both would write. It reports false when ctx ended first; the other one takes
+// care of the container then.
+func (p *publisher) turn(ctx context.Context, container string) bool {
+	for {
+		p.mu.Lock()
+		ends, busy := p.busy[container]
+		if !busy {
+			p.busy[container] = make(chan struct{})
+		}
+		p.mu.Unlock()
+		if !busy {
+			return true
+		}
+		select {
+		case <-ends:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// endTurn lets the next one publish the container.
+func (p *publisher) endTurn(container string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.busy[container])
+	delete(p.busy, container)
+}
+
 // try publishes one container's journal, and takes it up again if that fails.
 func (p *publisher) try(ctx context.Context, container string) {
+	if !p.turn(ctx, container) {
+		return
+	}
+	defer p.endTurn(container)
 	err := p.publish(ctx, container)
 	switch {
 	case err == nil:
@@ -157,11 +185,23 @@ func (p *publisher) show(container, digest string) {
 	p.shown[container] = digest
 }
 
-// forget drops the containers that have no journal any more.
-func (p *publisher) forget(journals map[string]*journal.Contents) {
+// containers are those whose pods were given a status.
+func (p *publisher) containers() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.shown, func(container, _ string) bool { return journals[container] == nil })
+	return slices.Collect(maps.Keys(p.shown))
+}
+
+// forget drops those of the containers that have no journal any more. They
+// were known before the journals were read: a younger one is not in them yet.
+func (p *publisher) forget(known []string, journals map[string]*journal.Contents) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, container := range known {
+		if journals[container] == nil {
+			delete(p.shown, container)
+		}
+	}
 }
 
 // patch writes the annotation. A pod that is not in the cache has the UID

@@ -13,8 +13,9 @@ import (
 // attached is what a complete journal says of the pod's networks, with the
 // routes as the routing rules left them, and what those warned of.
 func attached(c *journal.Contents) ([]network.Attached, []string, error) {
-	plan := &routing.Plan{}
+	var plan *routing.Plan // nil = the rules did not apply
 	if c.Routing != nil {
+		plan = &routing.Plan{}
 		if err := json.Unmarshal(c.Routing, plan); err != nil {
 			return nil, nil, fmt.Errorf("read the routing plan: %w", err)
 		}
@@ -37,6 +38,9 @@ func attached(c *journal.Contents) ([]network.Attached, []string, error) {
 		one.Device = record.Device
 		out = append(out, one)
 	}
+	if plan == nil {
+		return out, nil, nil
+	}
 	return out, plan.Warnings, nil
 }
 
@@ -49,6 +53,9 @@ func shown(plan *routing.Plan, i int, a *network.Attachment, raw json.RawMessage
 	if err != nil {
 		return out, fmt.Errorf("result of %s: %w", a, err)
 	}
-	out.Result = plan.Shown(i, network.Part{IfName: a.IfName, Result: result}.Indexed(netns))
+	out.Result = network.Part{IfName: a.IfName, Result: result}.Indexed(netns)
+	if plan != nil {
+		out.Result = plan.Shown(i, out.Result)
+	}
 	return out, nil
 }

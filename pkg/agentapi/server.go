@@ -73,6 +73,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 }
 
+// margin is what is kept of a plugin's patience for the reply: one that says
+// what was waited for in vain is better than none.
+const margin = 100 * time.Millisecond
+
 // serve answers one connection. ctx is not its limit: what was taken is
 // answered.
 func (s *Server) serve(ctx context.Context, conn net.Conn, turn chan struct{}) {
@@ -87,7 +91,8 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, turn chan struct{}) {
 		s.finish(conn, Reply{}) // the plugin says who is to be upgraded
 		return
 	}
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(max(request.Budget, 0), Patience))
+	budget := min(max(request.Budget, 0), Patience)
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget-min(budget/2, margin))
 	defer cancel()
 	select {
 	case turn <- struct{}{}:

@@ -92,7 +92,7 @@ func (f *fromAgent) Definition(ctx context.Context, podNamespace, namespace, nam
 	if i < 0 {
 		return nil, network.Invalid.Errorf("%w: no NetworkAttachmentDefinition %s; create it, or correct the name that is asked for", plan.ErrNoDefinition, reference)
 	}
-	found, err := f.parse(ctx, podNamespace, &definitions[i])
+	found, err := f.parse(ctx, &definitions[i])
 	if err != nil {
 		return nil, err
 	}
@@ -113,11 +113,12 @@ func (f *fromAgent) definitions(ctx context.Context, reference agentapi.Referenc
 	return nil, err
 }
 
-// parse reads one definition's configuration.
-func (f *fromAgent) parse(ctx context.Context, podNamespace string, d *agentapi.Definition) (*plan.Definition, error) {
+// parse reads one definition's configuration. Whose it is was decided by
+// where the definition is: its file may be its namespace's or a shared one.
+func (f *fromAgent) parse(ctx context.Context, d *agentapi.Definition) (*plan.Definition, error) {
 	source := "NetworkAttachmentDefinition " + d.String()
 	if strings.TrimSpace(d.Config) == "" {
-		found, err := f.files.Definition(ctx, podNamespace, d.Namespace, d.Name)
+		found, err := f.files.Definition(ctx, d.Namespace, "", d.Name)
 		if err != nil {
 			return nil, fmt.Errorf("%s has no spec.config: %w", source, err)
 		}

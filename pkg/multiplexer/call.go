@@ -71,7 +71,7 @@ func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
 	files := plan.NewDir(config.ConfDir, network.Isolation{On: config.NamespaceIsolation, Global: config.GlobalNamespaces})
 	c.planner.Definitions, c.planner.Files = files, files
 	if config.AgentSocket != "" {
-		c.agent = &fromAgent{call: c, files: files}
+		c.agent = &fromAgent{call: c, files: plan.NewDir(config.ConfDir, network.Isolation{})}
 		c.planner.Definitions = c.agent
 	}
 	return c, nil
