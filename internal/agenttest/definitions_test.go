@@ -138,6 +138,7 @@ func TestIsolation(t *testing.T) {
 	n := ready(t)
 	n.Namespace("iso-theirs", "")
 	n.Namespace("iso-ours", "iso-theirs/iso-a")
+	n.lastWord(`"iso-ours"`, true)
 	n.Define("iso-theirs", "iso-a", n.List("iso-a", "10.51.0.0/24"), "")
 	n.Define("default", "iso-all", n.List("iso-all", "10.52.0.0/24"), "")
 	other := func(namespace, annotation, value string) *Pod {

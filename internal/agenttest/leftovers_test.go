@@ -75,6 +75,7 @@ func TestLeftovers(t *testing.T) {
 	n.edit(pods["boot"], func(line obj) { line["header"].(obj)["boot"] = "another" })
 	n.edit(pods["young"], func(line obj) { line["t"] = time.Now() })
 	n.must(pods["young"].NS.Close())
+	n.DeletePod(pods["young"])
 	n.StartAgent()
 	n.WaitReady()
 	n.looked(5)

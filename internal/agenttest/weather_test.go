@@ -11,6 +11,7 @@ import (
 
 	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 )
 
 // soon is how long a call may take that meets an agent or an API server which
@@ -88,8 +89,9 @@ func TestAPIGoesAway(t *testing.T) {
 			n.Define("shop", net, n.List(net, "10.50.0.0/24"), "")
 			n.StartAgent()
 			n.WaitReady()
-			lives, late, unknown, plain := n.Pod(weather.name+"-lives", net), n.Pod(weather.name+"-late", net), n.Pod(weather.name+"-unknown", "nowhere"), n.Pod(weather.name+"-plain", "")
-			before := n.snapshot(lives, late, unknown, plain)
+			lives, late, next := n.Pod(weather.name+"-lives", net), n.Pod(weather.name+"-late", net), n.Pod(weather.name+"-next", net)
+			unknown, plain := n.Pod(weather.name+"-unknown", "nowhere"), n.Pod(weather.name+"-plain", "")
+			before := n.snapshot(lives, late, next, unknown, plain)
 			n.OK("ADD", lives)
 			n.untilStatus(lives, 2)
 			if got := n.Metric("multiplexer_status_retries_total"); got != "0" {
@@ -98,6 +100,7 @@ func TestAPIGoesAway(t *testing.T) {
 
 			n.weather(weather.bad)
 			n.within(soon, "ADD of a pod with a known network", func() { n.OK("ADD", late) })
+			n.within(agentapi.Patience*3/4, "ADD of the next one, which does not wait", func() { n.OK("ADD", next) })
 			n.within(soon, "ADD of a plain pod", func() { n.OK("ADD", plain) })
 			n.within(soon, "ADD of a pod with an unknown network", func() { n.Refused(n.Run("ADD", unknown), 11, "nowhere") })
 			n.within(soon, "DEL", func() { n.OK("DEL", lives) })
@@ -110,10 +113,12 @@ func TestAPIGoesAway(t *testing.T) {
 			}
 
 			n.weather(weather.end)
-			n.untilStatus(late, 2)
-			n.OK("DEL", late)
+			for _, p := range []*Pod{late, next} {
+				n.untilStatus(p, 2)
+				n.OK("DEL", p)
+			}
 			n.OK("DEL", plain)
-			nettest.RequireSame(t, before, n.snapshot(lives, late, unknown, plain))
+			nettest.RequireSame(t, before, n.snapshot(lives, late, next, unknown, plain))
 			n.StopAgent()
 		})
 	}
@@ -212,7 +217,8 @@ func (n *Node) boundToken(secret string) (token string, revoke func()) {
 // the API server.
 func TestDefinitionDeletedWhileItsPodLives(t *testing.T) {
 	n := New(t, cluster)
-	n.Define("shop", "gone-a", n.List("gone-a", "10.50.0.0/24"), "")
+	n.linkedCluster()
+	n.Define("shop", "gone-a", n.linked("gone-a", "10.50.0.0/24"), "")
 	n.StartAgent()
 	n.WaitReady()
 	p, other := n.Pod("gone-web", "gone-a"), n.Pod("gone-other", "gone-a")

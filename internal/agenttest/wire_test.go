@@ -73,8 +73,8 @@ func TestHealthAndMetrics(t *testing.T) {
 		`multiplexer_attachments{network="shop/metric-a"}`:                                    "2",
 		`multiplexer_journal_entries{state="attached"}`:                                       "1",
 		`multiplexer_journal_entries{state="release-failed"}`:                                 "1",
-		`multiplexer_leftovers`:                                                               "1",
-		`multiplexer_status_retries_total`:                                                    "0",
+		`multiplexer_leftovers`:            "1",
+		`multiplexer_status_retries_total`: "0",
 	} {
 		n.untilMetric(metric, value)
 	}

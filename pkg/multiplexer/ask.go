@@ -26,8 +26,9 @@ type fromAgent struct {
 	known *agentapi.Known // nil until it answered
 	down  error           // why it did not
 
-	read bool
-	word *agentapi.Copy // its last word; nil when there is none
+	read   bool
+	word   *agentapi.Copy // its last word; nil when there is none
+	unread error          // why there is one that cannot be read
 }
 
 // complete adds to the pod what only the agent knows. It asks when the pod
@@ -74,6 +75,8 @@ func (f *fromAgent) namespaceNetworks(ctx context.Context, pod *plan.Pod) error 
 		pod.NamespaceNetworks = f.known.NamespaceNetworks
 	case word != nil:
 		return fmt.Errorf("namespace %q has networks of its own: %w", pod.Namespace, err)
+	case f.unread != nil:
+		return fmt.Errorf("whether namespace %q has networks of its own is not known (%s): %w", pod.Namespace, f.unread.Error(), err)
 	default:
 		f.call.log.Warn("whether the pod's namespace has networks of its own is not known: no agent has run on this node yet", "error", err.Error())
 	}
@@ -189,14 +192,12 @@ func (f *fromAgent) references() []agentapi.Reference {
 	return out
 }
 
-// lastWord is what the agent left on disk. One that cannot be read is as good
-// as none.
+// lastWord is what the agent left on disk.
 func (f *fromAgent) lastWord() *agentapi.Copy {
 	if !f.read {
 		f.read = true
-		var err error
-		if f.word, err = agentapi.LoadCopy(f.call.config.StateDir); err != nil {
-			f.call.log.Warn("the agent's last word is left out", "error", err.Error())
+		if f.word, f.unread = agentapi.LoadCopy(f.call.config.StateDir); f.unread != nil {
+			f.call.log.Warn("the agent's last word is left out", "error", f.unread.Error())
 		}
 	}
 	return f.word

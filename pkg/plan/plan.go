@@ -236,6 +236,12 @@ func (p *Planner) defaults(ctx context.Context) ([]planned, error) {
 			return nil, network.Invalid.Errorf("defaultNetworks[%d]: %w", i, err)
 		}
 		d, err := p.find(ctx, p.Config.MultusNamespace, s.Namespace, s.Name)
+		if errors.Is(err, ErrNoDefinition) && p.Definitions != Definitions(p.Files) {
+			// A name of the node's own configuration may be the node's own network.
+			if own, fileErr := p.Files.Definition(ctx, p.Config.MultusNamespace, s.Namespace, s.Name); !errors.Is(fileErr, ErrNoDefinition) {
+				d, err = own, fileErr
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("defaultNetworks[%d] %q: %w", i, ref, err)
 		}
