@@ -41,7 +41,7 @@ func (w *word) learn(networks []agentapi.Reference) {
 
 // settle is how long changes are gathered: the first lists of the informers
 // come one object at a time.
-const settle = 50 * time.Millisecond
+const settle = 10 * time.Millisecond
 
 // run writes the word whenever the cluster says something new, once all of
 // it is known: half a word is worse than an old one.

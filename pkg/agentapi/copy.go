@@ -94,7 +94,16 @@ func replace(path string, content []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".")
+	temporary := "." + filepath.Base(path) + "."
+	// A killed agent may have left one.
+	left, err := filepath.Glob(filepath.Join(dir, temporary+"*"))
+	for _, file := range left {
+		err = errors.Join(err, os.Remove(file))
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, temporary)
 	if err != nil {
 		return err
 	}

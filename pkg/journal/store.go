@@ -142,9 +142,13 @@ func (s *Store) Read(container string) (*Contents, error) {
 		return nil, s.failed(err)
 	}
 	defer f.Close()
-	// The lock first: who gives it back meanwhile has written all it had to.
+	// The lock first: who gives it back meanwhile has written all it had to. It
+	// is not kept: a reader that is stopped must not hinder DEL.
 	busy := errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-	data, err := io.ReadAll(f)
+	var data []byte
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_UN); err == nil {
+		data, err = io.ReadAll(f)
+	}
 	if err != nil {
 		return nil, s.failed(err)
 	}
