@@ -145,6 +145,11 @@ func (n *Node) Get(path string) (code int, body string) {
 func (n *Node) WaitReady() {
 	n.Helper()
 	n.Until("the agent is ready", func() (bool, string) {
+		select {
+		case <-n.agent.ended:
+			n.Fatalf("the agent ended: %s\n%s", n.agent.cmd.ProcessState, n.agent.log)
+		default:
+		}
 		code, body := n.Get("/readyz")
 		_, err := os.Stat(n.File("state/cluster.json"))
 		return code == http.StatusOK && err == nil, fmt.Sprint(body, err)

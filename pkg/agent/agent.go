@@ -3,8 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -55,6 +58,8 @@ type Agent struct {
 	word      *word
 	publisher *publisher
 	look      chan struct{} // asks for a look at the journals
+
+	socketFile os.FileInfo // of our socket
 }
 
 // New returns an agent that is to be run once. Client options Changed and
@@ -63,7 +68,7 @@ func New(options Options, client k8sclient.Options, devices *kubelet.Resources) 
 	a := &Agent{Options: options, kubelet: devices, look: make(chan struct{}, 1)}
 	a.store = &journal.Store{Dir: options.StateDir, Now: options.Now}
 	a.metrics = newMetrics(options.Version)
-	a.word = &word{agent: a, changed: make(chan struct{}, 1)}
+	a.word = &word{agent: a, changed: make(chan struct{}, 1), written: errors.New("cluster.json is not written yet")}
 	a.publisher = newPublisher(a)
 	client.Changed, client.PodGone = func() { poke(a.word.changed) }, func() { poke(a.look) }
 	var err error
@@ -76,9 +81,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.word.load(); err != nil {
 		a.Log.Warn("the last word of the agent before is not read", "error", err.Error())
 	}
-	listener, err := agentapi.Listen(a.Socket)
+	// The socket last: it is taken over from an agent that may still be of use.
+	web, err := a.listenHTTP(ctx)
 	if err != nil {
 		return err
+	}
+	listener, err := agentapi.Listen(a.Socket)
+	if err != nil {
+		return errors.Join(err, closed(web))
+	}
+	if a.socketFile, err = os.Stat(a.Socket); err != nil {
+		return errors.Join(err, listener.Close(), closed(web))
 	}
 	server := &agentapi.Server{Answer: a.Answer, Log: a.Log, Busy: busy, Queue: queue}
 	ctx, stop := context.WithCancel(ctx)
@@ -87,8 +100,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	var mu sync.Mutex
 	var failed []error
 	for _, part := range []func(context.Context) error{
-		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals, a.serveHTTP,
+		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals,
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
+		func(ctx context.Context) error { return a.serveHTTP(ctx, web) },
 	} {
 		running.Go(func() {
 			defer stop()
@@ -103,6 +117,20 @@ func (a *Agent) Run(ctx context.Context) error {
 	return errors.Join(append(failed, a.kubelet.Close())...)
 }
 
+// reachable ends an agent whose socket another one took over and then left:
+// plugins could not reach either. Whoever runs us starts us again.
+func (a *Agent) reachable() error {
+	now, err := os.Stat(a.Socket)
+	if err == nil && os.SameFile(now, a.socketFile) {
+		return nil
+	}
+	conn, err := net.Dial("unix", a.Socket)
+	if err != nil {
+		return fmt.Errorf("our socket is gone, and so is the agent that took it over: %w", err)
+	}
+	return conn.Close()
+}
+
 // How many requests are answered at once, and how many wait for their turn: a
 // node starts a few pods at a time, and a plugin waits for 2 s.
 const (
@@ -110,8 +138,14 @@ const (
 	queue = 512
 )
 
-// Ready reports why the agent cannot answer yet, or nil.
-func (a *Agent) Ready() error { return a.cluster.Synced() }
+// Ready reports why the agent cannot answer yet, or nil. Its last word is part
+// of it: plain pods go by that alone.
+func (a *Agent) Ready() error {
+	if err := a.cluster.Synced(); err != nil {
+		return err
+	}
+	return a.word.said()
+}
 
 // poke wakes whoever waits on a channel, once.
 func poke(c chan struct{}) {

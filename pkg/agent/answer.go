@@ -42,18 +42,21 @@ func validPod(request *agentapi.Request) error {
 // plan gathers what a plan for the pod needs.
 func (a *Agent) plan(ctx context.Context, request *agentapi.Request) (*agentapi.Known, error) {
 	a.word.learn(request.Networks)
-	known := &agentapi.Known{Facts: a.facts(), Publish: a.Publish != PublishOff}
+	facts, err := a.facts()
+	if err != nil {
+		return nil, err
+	}
+	known := &agentapi.Known{Facts: facts, Publish: a.Publish != PublishOff}
 	pod := request.Pod
 	if pod.Annotations == nil {
-		found, err := measured(a, request.Verb, "pod", func() (*k8sclient.Pod, error) { return a.cluster.Pod(ctx, pod.Namespace, pod.Name, pod.UID) })
-		if err != nil {
-			return nil, err
+		found, podErr := measured(a, request.Verb, "pod", func() (*k8sclient.Pod, error) { return a.cluster.Pod(ctx, pod.Namespace, pod.Name, pod.UID) })
+		if podErr != nil {
+			return nil, podErr
 		}
 		known.Annotations, pod.Annotations = found.Annotations, found.Annotations
 	}
 	networks, own := pod.Annotations[network.NetworksAnnotation]
-	if !own {
-		var err error
+	if !own && request.NamespaceDefaults {
 		if known.NamespaceNetworks, err = a.cluster.NamespaceNetworks(pod.Namespace); err != nil {
 			return nil, err
 		}
@@ -62,7 +65,6 @@ func (a *Agent) plan(ctx context.Context, request *agentapi.Request) (*agentapi.
 	// What is wrong with an annotation the plugin says itself.
 	selections, _ := network.ParseSelections(network.NetworksAnnotation, networks)
 	defaults, _ := network.ParseSelections(network.DefaultNetworkAnnotation, pod.Annotations[network.DefaultNetworkAnnotation])
-	var err error
 	known.Definitions, err = measured(a, request.Verb, "definitions", func() ([]agentapi.Definition, error) {
 		return a.definitions(ctx, request.Networks, references(selections, pod.Namespace), references(defaults, request.Home))
 	})
@@ -87,13 +89,14 @@ func references(selections []network.Selection, home string) []agentapi.Referenc
 func (a *Agent) definitions(ctx context.Context, configured []agentapi.Reference, asked ...[]agentapi.Reference) ([]agentapi.Definition, error) {
 	var out []agentapi.Definition
 	var seen []agentapi.Reference
-	for i, reference := range slices.Concat(append([][]agentapi.Reference{configured}, asked...)...) {
+	all := slices.Concat(slices.Concat(asked...), configured)
+	for i, reference := range all {
 		if slices.Contains(seen, reference) {
 			continue
 		}
 		seen = append(seen, reference)
 		find := a.cluster.Definition
-		if i < len(configured) {
+		if i >= len(all)-len(configured) {
 			find = a.cluster.CachedDefinition
 		}
 		found, err := find(ctx, reference.Namespace, reference.Name)

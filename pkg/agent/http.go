@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 // handler serves /healthz, /readyz and /metrics.
@@ -30,20 +31,39 @@ func reply(w http.ResponseWriter, err error) {
 	_, _ = fmt.Fprintln(w, text)
 }
 
-// serveHTTP answers monitoring until ctx ends; without an address, nobody.
-func (a *Agent) serveHTTP(ctx context.Context) error {
+// watchers is how many connections monitoring may have: others on the node
+// may connect too, and must not take our descriptors.
+const watchers = 16
+
+// listenHTTP opens the address for monitoring; nil without one.
+func (a *Agent) listenHTTP(ctx context.Context) (net.Listener, error) {
 	if a.MetricsAddress == "" {
-		<-ctx.Done()
-		return nil
+		return nil, nil
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.MetricsAddress)
 	if err != nil {
-		return fmt.Errorf("metrics address %s: %w; choose another, or \"\" for none", a.MetricsAddress, err)
+		return nil, fmt.Errorf("--metrics-address %s: %w; choose another, or \"\" for none", a.MetricsAddress, err)
 	}
-	server := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
-	if err = server.Serve(listener); errors.Is(err, http.ErrServerClosed) {
+	return netutil.LimitListener(listener, watchers), nil
+}
+
+// serveHTTP answers monitoring until ctx ends; without a listener, nobody.
+func (a *Agent) serveHTTP(ctx context.Context, listener net.Listener) error {
+	if listener == nil {
+		<-ctx.Done()
 		return nil
 	}
-	return err
+	server := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func closed(listener net.Listener) error {
+	if listener == nil {
+		return nil
+	}
+	return listener.Close()
 }

@@ -38,11 +38,15 @@ func (a *Agent) watchJournals(ctx context.Context) error {
 		if err := a.lookAtJournals(); err != nil {
 			a.Log.Warn("the journals cannot be looked at", "error", err.Error())
 		}
+		if err := a.reachable(); err != nil {
+			return err
+		}
 	}
 }
 
 // lookAtJournals is one look.
 func (a *Agent) lookAtJournals() error {
+	poke(a.word.changed) // whatever became of the file meanwhile
 	known := a.publisher.containers()
 	journals, err := a.readJournals()
 	if err != nil {
@@ -81,7 +85,7 @@ func (a *Agent) readJournals() (map[string]*journal.Contents, error) {
 	}
 	journals := map[string]*journal.Contents{}
 	for _, container := range containers {
-		contents, readErr := a.store.Read(container)
+		contents, readErr := a.store.Peek(container)
 		switch {
 		case errors.Is(readErr, journal.ErrAbsent): // released since
 		case readErr != nil:
@@ -128,10 +132,11 @@ func (a *Agent) leftovers(journals map[string]*journal.Contents) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	proven := a.viewProven(journals)
+	proven := a.viewProven(journals, boot)
 	var out []string
 	for container, c := range journals {
-		if c.Busy || c.Header.Boot == "" || a.Now().Sub(c.Opened) < young {
+		// A journal from the future: the clock was set back.
+		if age := a.Now().Sub(c.Opened); c.Header.Boot == "" || age >= 0 && age < young {
 			continue
 		}
 		seen, judged := a.sees(c)
@@ -146,11 +151,11 @@ func (a *Agent) leftovers(journals map[string]*journal.Contents) ([]string, erro
 // viewProven reports whether our view of the pods' namespaces is the host's,
 // and not one of another directory or another time: it shows the namespace
 // of the youngest of the pods that are known to live.
-func (a *Agent) viewProven(journals map[string]*journal.Contents) bool {
+func (a *Agent) viewProven(journals map[string]*journal.Contents, boot string) bool {
 	var youngest *journal.Contents
 	for _, c := range journals {
 		namespace, name := c.Pod()
-		if _, lives := a.cluster.CachedPod(namespace, name, c.Header.UID); !lives || !c.Complete || c.Releasing != "" {
+		if _, lives := a.cluster.CachedPod(namespace, name, c.Header.UID); !lives || !c.Complete || c.Releasing != "" || c.Header.Boot != boot {
 			continue
 		}
 		if _, judged := a.sees(c); judged && (youngest == nil || c.Opened.After(youngest.Opened)) {

@@ -26,7 +26,7 @@ type publisher struct {
 	later workqueue.TypedRateLimitingInterface[string] // containers
 
 	mu    sync.Mutex
-	shown map[string]string        // by container, the digest of what its pod shows
+	shown map[string]string        // by container, what its pod was given: UID and digest
 	busy  map[string]chan struct{} // by container, closed when the try for it ends
 	quiet time.Time                // until then no plugin waits for the API server
 }
@@ -119,7 +119,7 @@ func (p *publisher) try(ctx context.Context, container string) {
 		p.later.Forget(container) // there is nobody to tell
 	case errors.Is(err, network.Invalid):
 		p.later.Forget(container)
-		p.agent.Log.Error("network-status cannot be published", "container", container, "error", err.Error())
+		p.agent.Log.Error("network-status cannot be published, and is not tried again", "container", container, "error", err.Error())
 	default:
 		p.agent.metrics.statusRetries.Inc()
 		p.agent.Log.Warn("network-status is tried again", "container", container, "error", err.Error())
@@ -143,7 +143,7 @@ func (p *publisher) setQuiet(until time.Time) {
 }
 
 func (p *publisher) publish(ctx context.Context, container string) error {
-	contents, err := p.agent.store.Read(container)
+	contents, err := p.agent.store.Peek(container)
 	if err != nil {
 		return err
 	}
@@ -159,12 +159,16 @@ func (p *publisher) publish(ctx context.Context, container string) error {
 		return err
 	}
 	pod := p.agent.podOf(contents)
-	if digest := k8sclient.Digest(value); pod.Status == digest || p.shows(container, digest) {
+	digest := k8sclient.Digest(value)
+	given := pod.UID + " " + digest
+	if pod.Status == digest || p.shows(container, given) {
 		return nil
 	}
 	_, err = measured(p.agent, agentapi.VerbPublish, "patch", func() (any, error) { return nil, p.patch(ctx, pod, value) })
+	if err == nil || errors.Is(err, network.Invalid) { // what is refused once is refused again
+		p.show(container, given)
+	}
 	if err == nil {
-		p.show(container, k8sclient.Digest(value))
 		p.setQuiet(time.Time{})
 		p.agent.announce(pod, list, warnings)
 	}
@@ -173,16 +177,16 @@ func (p *publisher) publish(ctx context.Context, container string) error {
 
 // shows reports whether the pod was given this status already: the cache may
 // not have seen it yet.
-func (p *publisher) shows(container, digest string) bool {
+func (p *publisher) shows(container, given string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.shown[container] == digest
+	return p.shown[container] == given
 }
 
-func (p *publisher) show(container, digest string) {
+func (p *publisher) show(container, given string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.shown[container] = digest
+	p.shown[container] = given
 }
 
 // containers are those whose pods were given a status.

@@ -16,14 +16,18 @@ type word struct {
 
 	mu       sync.Mutex
 	networks []agentapi.Reference // that the plugin's configuration names
+	facts    *agentapi.Facts      // of the agent before us; nil when it left none
+	written  error                // why the word is not on disk, or nil
 }
 
-// load takes over the networks that the agent before us knew of: no plugin
-// may ask before the next reboot.
+// load takes over what the agent before us knew: the networks that a plugin's
+// configuration names, since no plugin may ask soon, and the cluster's facts,
+// until we have them ourselves.
 func (w *word) load() error {
 	last, err := agentapi.LoadCopy(w.agent.StateDir)
 	if last != nil {
 		w.learn(last.Networks)
+		w.facts = &last.Facts
 	}
 	return err
 }
@@ -40,38 +44,69 @@ func (w *word) learn(networks []agentapi.Reference) {
 }
 
 // settle is how long changes are gathered: the first lists of the informers
-// come one object at a time.
+// come one object at a time. It counts from the first change, so that those
+// that never end do not put the word off for ever.
 const settle = 10 * time.Millisecond
+
+// The pauses before the word is tried again: while the cluster is not known,
+// and when it could not be written.
+const (
+	untilKnown   = 50 * time.Millisecond
+	untilWritten = time.Second
+)
 
 // run writes the word whenever the cluster says something new, once all of
 // it is known: half a word is worse than an old one.
 func (w *word) run(ctx context.Context) error {
 	poke(w.changed)
-	wait := time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.changed:
-			wait = settle
-		case <-after(wait):
-			wait = 0
-			if w.agent.cluster.Synced() != nil {
-				wait = settle // readiness says why
-			} else if err := w.write(ctx); err != nil {
-				w.agent.Log.Warn("the agent's last word is not on disk: pods that ask for nothing may wait for the agent", "error", err.Error())
-				wait = time.Second
+		}
+		if !sleep(ctx, settle) {
+			return nil
+		}
+		pause, err := untilKnown, w.agent.cluster.Synced()
+		if err == nil {
+			pause, err = untilWritten, w.write(ctx)
+			w.unsaid(err)
+		}
+		if err != nil {
+			poke(w.changed)
+			if !sleep(ctx, pause) {
+				return nil
 			}
 		}
 	}
 }
 
-// after is time.After, but never for no time.
-func after(d time.Duration) <-chan time.Time {
-	if d == 0 {
-		return nil
+// unsaid keeps why the word is not on disk, and tells it once.
+func (w *word) unsaid(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && (w.written == nil || w.written.Error() != err.Error()) {
+		w.agent.Log.Error("the agent's last word is not on disk: plain pods go by an older one", "error", err.Error())
 	}
-	return time.After(d)
+	w.written = err
+}
+
+// said reports why the last word is not on disk as it should be, or nil.
+func (w *word) said() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.written
+}
+
+// sleep reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 func (w *word) write(ctx context.Context) error {
@@ -82,8 +117,10 @@ func (w *word) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	said := agentapi.Copy{
-		Namespaces: w.agent.cluster.NamespacesWithNetworks(), Networks: networks, Definitions: definitions, Facts: w.agent.facts(),
+	facts, err := w.agent.facts()
+	if err != nil {
+		return err
 	}
+	said := agentapi.Copy{Namespaces: w.agent.cluster.NamespacesWithNetworks(), Networks: networks, Definitions: definitions, Facts: facts}
 	return said.Save(w.agent.StateDir)
 }

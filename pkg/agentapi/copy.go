@@ -50,6 +50,9 @@ func LoadCopy(stateDir string) (*Copy, error) {
 	if err = json.Unmarshal(raw, c); err != nil {
 		return nil, network.IO.Errorf("read the agent's last word: %s: %w; remove it, and the agent writes it anew when it starts", path, err)
 	}
+	if c.Version < 1 {
+		return nil, network.IO.Errorf("read the agent's last word: %s says nothing; remove it, and the agent writes it anew", path)
+	}
 	if c.Version > copyVersion {
 		return nil, network.Unsupported.Errorf("%s is of format %d, this version reads %d: upgrade the multiplexer plugin on this node", path, c.Version, copyVersion)
 	}

@@ -34,6 +34,9 @@ type Request struct {
 	// Home is the namespace of a network that the pod's default-network
 	// annotation names without one (VerbPlan).
 	Home string `json:"home,omitempty"`
+	// NamespaceDefaults asks for the networks of the pod's namespace, if the
+	// pod has no annotation of its own (VerbPlan).
+	NamespaceDefaults bool `json:"namespaceDefaults,omitempty"`
 	// Container whose journal is ready (VerbPublish).
 	Container string `json:"container,omitempty"`
 	// Failure of the ADD (VerbFailed).

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -58,6 +60,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		if errors.Is(err, net.ErrClosed) && ctx.Err() != nil {
 			return nil
 		}
+		if scarce(err) { // of files or memory, for a moment
+			s.Log.Warn("a request is not taken yet", "error", err.Error())
+			time.Sleep(scarcePause)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("accept on the agent socket: %w", err)
 		}
@@ -71,6 +78,19 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			open.Go(func() { s.sendAway(conn) })
 		}
 	}
+}
+
+// scarcePause is how long nobody is accepted when the process or the node has
+// no file or no memory left.
+const scarcePause = 50 * time.Millisecond
+
+func scarce(err error) bool {
+	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // margin is what is kept of a plugin's patience for the reply: one that says

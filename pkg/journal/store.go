@@ -127,9 +127,25 @@ func read(path string, data []byte) (*Contents, int, error) {
 	return c, whole, nil
 }
 
-// Read returns what a container's journal says at this moment, without its
-// lock: for showing, not for acting.
-func (s *Store) Read(container string) (*Contents, error) {
+// Read returns what a container's journal says at this moment, and whether a
+// call works on it: for showing, not for acting. It tries the lock to know.
+func (s *Store) Read(container string) (*Contents, error) { return s.see(container, busyNow) }
+
+// Peek is Read without the lock, and without Busy: for a process that may be
+// stopped at any instant, and must hinder no DEL then.
+func (s *Store) Peek(container string) (*Contents, error) {
+	return s.see(container, func(*os.File) (bool, error) { return false, nil })
+}
+
+// busyNow reports whether somebody holds a journal's lock.
+func busyNow(f *os.File) (bool, error) {
+	if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, unix.Flock(int(f.Fd()), unix.LOCK_UN)
+}
+
+func (s *Store) see(container string, busy func(*os.File) (bool, error)) (*Contents, error) {
 	if err := network.ValidateContainerID(container); err != nil {
 		return nil, err
 	}
@@ -142,13 +158,12 @@ func (s *Store) Read(container string) (*Contents, error) {
 		return nil, s.failed(err)
 	}
 	defer f.Close()
-	// The lock first: who gives it back meanwhile has written all it had to. It
-	// is not kept: a reader that is stopped must not hinder DEL.
-	busy := errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-	var data []byte
-	if err = unix.Flock(int(f.Fd()), unix.LOCK_UN); err == nil {
-		data, err = io.ReadAll(f)
+	// The lock first: who gives it back meanwhile has written all it had to.
+	held, err := busy(f)
+	if err != nil {
+		return nil, s.failed(err)
 	}
+	data, err := io.ReadAll(f)
 	if err != nil {
 		return nil, s.failed(err)
 	}
@@ -157,7 +172,7 @@ func (s *Store) Read(container string) (*Contents, error) {
 		return nil, err
 	}
 	c.adopt(container)
-	c.Busy = busy
+	c.Busy = held
 	return c, nil
 }
 

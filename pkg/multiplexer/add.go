@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/ns"
@@ -29,6 +30,8 @@ func (c *call) add(ctx context.Context) error {
 	}
 	working, cancel := context.WithTimeout(ctx, c.config.AddTimeout-c.config.DelTimeout)
 	defer cancel()
+	whole, end := context.WithTimeout(context.WithoutCancel(ctx), c.config.AddTimeout)
+	defer end()
 
 	header, pod, err := c.header()
 	if err != nil {
@@ -55,7 +58,7 @@ func (c *call) add(ctx context.Context) error {
 	}
 	if err != nil {
 		err = c.undo(ctx, entry, err)
-		c.tell(ctx, pod, err)
+		c.tell(whole, pod, err)
 		return err
 	}
 	return nil
@@ -190,6 +193,10 @@ func (c *call) attachOthers(ctx context.Context, entry *journal.Entry, cluster n
 func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.Pod) (network.Part, error) {
 	part := network.Part{IfName: c.args.IfName}
 	if c.config.PrevResult != nil {
+		if asked := pod.Annotations[network.DefaultNetworkAnnotation]; strings.TrimSpace(asked) != "" {
+			return part, network.Invalid.Errorf("pod %s: annotation %s asks for %q in place of the cluster network, which stands before multiplexer in the node's list and is attached already: remove the annotation, or give multiplexer the list's first place",
+				pod, network.DefaultNetworkAnnotation, asked)
+		}
 		var err error
 		if part.Result, err = delegate.Decode(c.config.PrevResult); err != nil {
 			return part, fmt.Errorf("prevResult: %w", err)

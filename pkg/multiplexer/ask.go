@@ -3,6 +3,7 @@ package multiplexer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -35,9 +36,10 @@ type fromAgent struct {
 // gets a network by the agent's word, so that a pod whose networks cannot be
 // told fails before anything is attached.
 func (f *fromAgent) complete(ctx context.Context, pod *plan.Pod) error {
-	if f.pod = pod; pod.Name == "" {
+	if pod.Name == "" {
 		return nil // no pod of Kubernetes
 	}
+	f.pod = pod
 	if pod.Annotations == nil {
 		if err := f.ask(ctx); err != nil {
 			return fmt.Errorf("the runtime did not deliver the pod's annotations: %w", err)
@@ -148,6 +150,7 @@ func (f *fromAgent) ask(ctx context.Context) error {
 	f.asked = true
 	f.known, f.down = agentapi.Ask(ctx, f.call.config.AgentSocket, agentapi.Request{
 		Verb: agentapi.VerbPlan, Pod: f.wirePod(), Networks: f.references(), Home: f.call.config.MultusNamespace,
+		NamespaceDefaults: f.call.config.NamespaceDefaults,
 	})
 	if f.known != nil && f.known.Devices != nil {
 		f.pod.Devices = []plan.Device{}
@@ -163,8 +166,11 @@ func (f *fromAgent) unknown() error {
 	if f.known != nil || f.down != nil {
 		return f.down
 	}
-	return network.Again.Errorf("what the agent last wrote to %s does not say", f.call.config.StateDir)
+	return network.Again.Errorf("%w: what the agent last wrote to %s does not say", errNotAsked, f.call.config.StateDir)
 }
+
+// errNotAsked says that a verb that asks no agent would need one.
+var errNotAsked = errors.New("the agent is not asked")
 
 // wirePod is the pod with those of its annotations that name networks.
 func (f *fromAgent) wirePod() agentapi.Pod {

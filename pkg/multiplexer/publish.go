@@ -41,7 +41,7 @@ func (c *call) tell(ctx context.Context, pod plan.Pod, cause error) {
 	if errors.Is(cause, plan.ErrNoDefinition) {
 		failure.Reason = reasonNoNetwork
 	}
-	_, err := agentapi.Ask(context.WithoutCancel(ctx), c.config.AgentSocket, agentapi.Request{
+	_, err := agentapi.Ask(ctx, c.config.AgentSocket, agentapi.Request{
 		Verb: agentapi.VerbFailed, Pod: c.agent.wirePod(), Failure: failure,
 	})
 	if err != nil && !errors.Is(err, network.Again) {

@@ -48,6 +48,10 @@ func (c *call) statusOfCluster(ctx context.Context) error {
 	switch {
 	case errors.Is(err, plan.ErrChained):
 		return nil
+	case errors.Is(err, errNotAsked):
+		// A definition that the agent was not asked for yet: only an ADD asks,
+		// and a node that is not ready gets none.
+		return nil
 	case errors.Is(err, network.Again):
 		return types.NewError(codeNotAvailable, err.Error(), "")
 	case err != nil:

@@ -10,6 +10,22 @@ import (
 // Device is one device that kubelet gave to a container of the pod.
 type Device struct{ Container, Resource, ID string }
 
+// identity is what no two devices of a node have in common: a PCI address,
+// whatever the resource; other IDs are a resource's own.
+func (d Device) identity() string {
+	if pciAddress(d.ID) {
+		return d.ID
+	}
+	return d.Resource + "/" + d.ID
+}
+
+// pciAddress reports whether an ID is domain:bus:device.function.
+func pciAddress(id string) bool {
+	var domain, bus, device, function uint32
+	n, err := fmt.Sscanf(id, "%x:%x:%x.%x", &domain, &bus, &device, &function)
+	return err == nil && n == 4
+}
+
 // Want is one network's claim to a device.
 type Want struct {
 	Who      string // for messages: network "a" (annotation ..., network 2)
@@ -50,19 +66,19 @@ func Pair(pod string, wants []Want, devices []Device) ([]Device, error) {
 			if err != nil {
 				return nil, network.Invalid.Errorf("pod %s: %w", pod, err)
 			}
-			l.given[i], l.taker[d.ID] = d, w.Who
+			l.given[i], l.taker[d.identity()] = d, w.Who
 		}
 	}
 	return l.given, nil
 }
 
-// ledger is who got what. A device counts by its ID alone: kubelet lists one
-// under two containers when an init container's is used again.
+// ledger is who got what. A device counts once: kubelet lists it under two
+// containers when an init container's is used again.
 type ledger struct {
 	wants   []Want
 	devices []Device
 	given   []Device          // of wants[i]; zero until its turn
-	taker   map[string]string // a device's ID -> Want.Who
+	taker   map[string]string // Device.identity -> Want.Who
 }
 
 // choose returns the device that is a want's.
@@ -75,7 +91,7 @@ func (l *ledger) choose(w Want) (Device, error) {
 		if !w.fits(d) {
 			continue
 		}
-		taker, taken := l.taker[d.ID]
+		taker, taken := l.taker[d.identity()]
 		if !taken {
 			return d, nil
 		}
@@ -146,15 +162,15 @@ func (l *ledger) list(w Want) (string, int) {
 	var text []string
 	seen := map[string]bool{}
 	for _, d := range l.devices {
-		if !w.fits(d) || seen[d.ID] {
+		if !w.fits(d) || seen[d.identity()] {
 			continue
 		}
-		seen[d.ID] = true
+		seen[d.identity()] = true
 		item := d.ID + " of container " + d.Container
 		if w.Resource == "" {
 			item = d.ID + " (" + d.Resource + ") of container " + d.Container
 		}
-		if taker, taken := l.taker[d.ID]; taken {
+		if taker, taken := l.taker[d.identity()]; taken {
 			item += ": taken by " + taker
 		}
 		text = append(text, item)

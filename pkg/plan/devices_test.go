@@ -75,13 +75,27 @@ func TestPairSharedDevice(t *testing.T) {
 		t.Errorf("%+v, %v", given, err)
 	}
 	for _, wants := range [][]Want{
-		{anyOf("a", "r"), anyOf("b", "s")},
 		{anyOf("a", "r"), anyOf("b", "r"), anyOf("c", "r")},
 		{byContainer("a", "r", "init"), byID("b", "", "1")},
 	} {
 		if given, err = Pair("ns/pod", wants, shared); !errors.Is(err, network.Invalid) {
 			t.Errorf("%+v: %+v, %v", wants, given, err)
 		}
+	}
+}
+
+// A PCI address is one device under every resource; other IDs are a
+// resource's own.
+func TestPairAcrossResources(t *testing.T) {
+	wants := []Want{anyOf("a", "r"), anyOf("b", "s")}
+	opaque := []Device{{"app", "r", "0"}, {"app", "s", "0"}}
+	given, err := Pair("ns/pod", wants, opaque)
+	if diff := cmp.Diff(opaque, given); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	given, err = Pair("ns/pod", wants, []Device{{"app", "r", pciDevice(1)}, {"app", "s", pciDevice(1)}})
+	if !errors.Is(err, network.Invalid) {
+		t.Errorf("one device twice: %+v, %v", given, err)
 	}
 }
 
@@ -177,18 +191,20 @@ func randomWants(r *rand.Rand) []Want {
 			wants[i].Choice.Container = []string{"app", "log"}[r.IntN(2)]
 		}
 		if r.IntN(3) == 0 {
-			wants[i].Choice.ID = []string{"0", "1", "2", "3"}[r.IntN(4)]
+			wants[i].Choice.ID = pciDevice(r.IntN(4))
 		}
 	}
 	return wants
 }
 
+func pciDevice(n int) string { return fmt.Sprintf("0000:3b:02.%d", n) }
+
 func randomDevices(r *rand.Rand, unique bool) []Device {
 	devices := make([]Device, r.IntN(7))
 	for i := range devices {
-		id := fmt.Sprint(i)
+		id := pciDevice(i)
 		if !unique {
-			id = fmt.Sprint(r.IntN(4))
+			id = pciDevice(r.IntN(4))
 		}
 		devices[i] = Device{[]string{"app", "log"}[r.IntN(2)], []string{"r", "r", "s"}[r.IntN(3)], id}
 	}
