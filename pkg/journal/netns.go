@@ -1,9 +1,12 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
@@ -36,9 +39,21 @@ func (h *Header) Live(boot, offered string) string {
 		if path == "" {
 			continue
 		}
-		if cookie, err := podns.Cookie(path); err == nil && (cookie == h.Cookie || h.Cookie == 0) {
+		cookie, err := podns.Cookie(path)
+		if cannotTell(err) || err == nil && (cookie == h.Cookie || h.Cookie == 0) {
 			return path
 		}
 	}
 	return ""
+}
+
+// cannotTell reports that a namespace could not be looked at for want of
+// something: it counts as there, since what lives must not be released.
+func cannotTell(err error) bool {
+	for _, want := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EPERM, unix.EACCES} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
 }
