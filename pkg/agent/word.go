@@ -68,14 +68,14 @@ func (w *word) run(ctx context.Context) error {
 		if !sleep(ctx, settle) {
 			return nil
 		}
-		pause, err := untilKnown, w.agent.cluster.Synced()
+		again, err := untilKnown, w.agent.cluster.Synced()
 		if err == nil {
-			pause, err = untilWritten, w.write(ctx)
+			again, err = untilWritten, w.write(ctx)
 			w.unsaid(err)
 		}
 		if err != nil {
 			poke(w.changed)
-			if !sleep(ctx, pause) {
+			if !sleep(ctx, again) {
 				return nil
 			}
 		}
