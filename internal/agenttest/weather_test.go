@@ -55,7 +55,7 @@ func TestAPIDownWhenTheAgentStarts(t *testing.T) {
 		t.Errorf("/healthz: %d %s: waiting is no illness", code, body)
 	}
 	before := n.snapshot(asks, plain)
-	n.within(soon, "ADD that is refused", func() { n.Refused(n.Run("ADD", asks), 11, "early-a") })
+	n.within(soon, "ADD that is refused", func() { n.Refused(n.Run("ADD", asks), 11, "not known yet", "does not answer") })
 	nettest.RequireSame(t, before, n.snapshot(asks, plain))
 	n.within(soon, "ADD of a plain pod", func() { n.OK("ADD", plain) })
 
