@@ -60,7 +60,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("%d ADD/DEL in %s: the agent was killed %d times and stopped %d times, %d ADDs and %d DELs were killed, %d ADDs were refused, %d DELs tried again; the longest call took %s",
 		s.begun.Load()-soakWorkers, took.Round(time.Second), s.kills, s.stops, s.killedADDs.Load(), s.killedDELs.Load(), s.refused.Load(), s.repeated.Load(),
 		time.Duration(s.slowest.Load()).Round(time.Millisecond))
-	if s.killedADDs.Load() < soakPods/20 || s.killedDELs.Load() < soakPods/20 || s.kills < 3 || s.refused.Load() == 0 {
+	if s.killedADDs.Load() < soakPods/50 || s.killedDELs.Load() < soakPods/50 || s.kills < 3 || s.refused.Load() == 0 {
 		t.Error("too little happened")
 	}
 }
