@@ -23,6 +23,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/agent"
 	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
 	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
 // runFlags are the flags of `run` that are not the agent's own options.
@@ -89,6 +90,9 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if _, err = os.Stat(f.NetnsDir); err != nil {
+		f.Log.Warn("nothing can be told to be left over without the pods' namespaces: mount them, or correct --netns-dir", "error", err.Error())
+	}
 	f.Log.Info("running", "version", f.Version, "node", f.node, "socket", f.Socket)
 	return a.Run(ctx)
 }
@@ -96,6 +100,9 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 func (f *runFlags) check() error {
 	if f.node == "" {
 		return errors.New("--node-name is missing: name this node as the cluster does, or set NODE_NAME (spec.nodeName by the downward API)")
+	}
+	if err := network.ValidateObjectName("--node-name", f.node); err != nil {
+		return err
 	}
 	for flag, path := range map[string]string{
 		"--socket": f.Socket, "--state-dir": f.StateDir, "--netns-dir": f.NetnsDir, "--pod-resources-socket": f.devices.Socket,

@@ -36,7 +36,7 @@ func (n *Node) soon(verb string, p *Pod) nettest.Outcome {
 	n.Helper()
 	start := time.Now()
 	out := n.Run(verb, p)
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 5*time.Second {
 		n.Errorf("%s took %s", verb, took)
 	}
 	return out

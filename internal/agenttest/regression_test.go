@@ -260,3 +260,15 @@ func TestDefaultNetworkInAChain(t *testing.T) {
 	n.Config = map[string]any{"prevResult": prev}
 	n.Refused(n.Run("ADD", p), 7, "v1.multus-cni.io/default-network", "stands before multiplexer", "first place")
 }
+
+// An agent that was told a wrong name for its node says so.
+func TestWrongNodeName(t *testing.T) {
+	t.Parallel()
+	n := New(t, cluster)
+	n.Flags = []string{"--node-name", "node-z"}
+	n.StartAgent()
+	n.Until("the agent names the node", func() (bool, string) {
+		code, body := n.Get("/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, `no Node "node-z"`) && strings.Contains(body, "--node-name"), body
+	})
+}

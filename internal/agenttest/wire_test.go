@@ -23,7 +23,7 @@ func TestFrozenAndAbsentAgent(t *testing.T) {
 		t.Helper()
 		start := time.Now()
 		n.OK(verb, p)
-		if took := time.Since(start); took > time.Second {
+		if took := time.Since(start); took >= 2*time.Second { // the patience with an agent
 			t.Errorf("%s %s took %s", verb, p.Name, took)
 		}
 	}

@@ -113,9 +113,32 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
+	running.Go(func() { a.tellReady(ctx) })
 	running.Wait()
+	a.Log.Info("ended")
 	return errors.Join(append(failed, a.kubelet.Close())...)
 }
+
+// tellReady says in the log when the agent becomes ready, or what it waits for.
+func (a *Agent) tellReady(ctx context.Context) {
+	for looks := 1; ; looks++ {
+		err := a.Ready()
+		if err == nil {
+			a.Log.Info("ready")
+			return
+		}
+		if looks%looksUntilTold == 0 {
+			a.Log.Warn("not ready yet", "error", err.Error())
+		}
+		if !sleep(ctx, untilKnown) {
+			return
+		}
+	}
+}
+
+// looksUntilTold is after how many looks the log says what the agent waits
+// for: every 10 s.
+const looksUntilTold = int(10 * time.Second / untilKnown)
 
 // reachable ends an agent whose socket another one took over and then left:
 // plugins could not reach either. Whoever runs us starts us again.
@@ -144,7 +167,7 @@ func (a *Agent) Ready() error {
 	if err := a.cluster.Synced(); err != nil {
 		return err
 	}
-	return a.word.said()
+	return errors.Join(a.cluster.Node(), a.word.said())
 }
 
 // poke wakes whoever waits on a channel, once.

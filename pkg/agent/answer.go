@@ -36,7 +36,7 @@ func validPod(request *agentapi.Request) error {
 	if err := network.ValidateNamespace("pod.namespace", request.Pod.Namespace); err != nil {
 		return err
 	}
-	return network.ValidatePodName("pod.name", request.Pod.Name)
+	return network.ValidateObjectName("pod.name", request.Pod.Name)
 }
 
 // plan gathers what a plan for the pod needs.

@@ -23,7 +23,7 @@ func Ask(ctx context.Context, socket string, request Request) (*Known, error) {
 	defer cancel()
 	reply, protocol, err := exchange(ctx, socket, request)
 	if err != nil {
-		return nil, network.Again.Errorf("agent at %s: %w; pods that ask for networks wait until it answers", socket, err)
+		return nil, network.Again.Errorf("agent at %s: %w: see that multiplexerd runs there (agentSocket of the configuration is its --socket); pods that ask for networks wait until it answers", socket, err)
 	}
 	switch {
 	case protocol < Protocol:

@@ -87,3 +87,17 @@ func TestCopyThatCannotBeRead(t *testing.T) {
 		t.Error("a directory that cannot be made is no error")
 	}
 }
+
+// What is at the socket's path and is no socket is somebody's file.
+func TestListenTakesNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "is no socket") {
+		t.Errorf("%v", err)
+	}
+	if raw, err := os.ReadFile(path); err != nil || string(raw) != "precious" {
+		t.Errorf("%q, %v", raw, err)
+	}
+}

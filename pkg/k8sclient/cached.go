@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	nadv1 "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/apis/k8s.cni.cncf.io/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -21,6 +22,15 @@ func (c *Client) CachedDefinition(_ context.Context, namespace, name string) (*D
 		return nil, network.Again.Errorf("definition %s/%s: the definitions of the cluster are not known yet", namespace, name)
 	}
 	return nil, fmt.Errorf("definition %s/%s: %w", namespace, name, ErrNoDefinition)
+}
+
+// Node reports that the cluster has no Node of our name, once it told of its
+// nodes: a misspelt name would watch no pods.
+func (c *Client) Node() error {
+	if c.node.HasSynced() && cached[corev1.Node](c.node, "", c.opts.Node) == nil {
+		return network.Invalid.Errorf("no Node %q in the cluster: correct --node-name, or wait until kubelet registers it", c.opts.Node)
+	}
+	return nil
 }
 
 // CachedPod returns a pod if the cache has it. An empty UID is every pod's.

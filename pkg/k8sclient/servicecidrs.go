@@ -72,13 +72,22 @@ func (c *Client) runServiceCIDRs(ctx context.Context) {
 			c.weather.saw(resourceServiceCIDRs, began, err)
 		}
 		if pause != outageTime && !c.withoutCIDRs.Swap(true) {
-			c.opts.Log.Info("the API server gives no ServiceCIDRs (Kubernetes has them since 1.33): the ranges of Services have to be configured", "error", err)
+			c.tellWithout(err)
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
 	}
+}
+
+// tellWithout tells once that the ranges of Services do not come by themselves.
+func (c *Client) tellWithout(err error) {
+	if apierrors.IsForbidden(err) {
+		c.opts.Log.Warn("ServiceCIDRs are refused: "+advice(err)+", or configure the ranges of Services", "error", err)
+		return
+	}
+	c.opts.Log.Info("the API server has no ServiceCIDRs (Kubernetes has them since 1.33): the ranges of Services have to be configured", "error", err)
 }
 
 func (c *Client) probeServiceCIDRs(ctx context.Context) error {

@@ -115,7 +115,7 @@ func expired(err error) bool {
 func advice(err error) string {
 	switch {
 	case apierrors.IsUnauthorized(err):
-		return "is the service account's token valid?"
+		return "the token is not accepted: renew the service account's, or the kubeconfig's"
 	case apierrors.IsForbidden(err):
 		return "apply deploy/rbac.yaml of this version"
 	case apierrors.IsNotFound(err):

@@ -95,7 +95,7 @@ func (f *fromAgent) Definition(ctx context.Context, podNamespace, namespace, nam
 	}
 	i := slices.IndexFunc(definitions, func(d agentapi.Definition) bool { return d.Reference == reference })
 	if i < 0 {
-		return nil, network.Invalid.Errorf("%w: no NetworkAttachmentDefinition %s; create it, or correct the name that is asked for", plan.ErrNoDefinition, reference)
+		return nil, plan.NoDefinition("no NetworkAttachmentDefinition %s: create it, or correct the name that is asked for", reference)
 	}
 	found, err := f.parse(ctx, &definitions[i])
 	if err != nil {

@@ -97,6 +97,6 @@ func clip(s string) string {
 // ValidateNamespace reports whether a name can be a Kubernetes namespace's.
 func ValidateNamespace(field, name string) error { return validateCommaName(field, name) }
 
-// ValidatePodName checks the name of a pod; a static pod's ends in its node's
-// and may hold dots.
-func ValidatePodName(field, name string) error { return validateKubeName(field, name) }
+// ValidateObjectName checks the name of a pod or a node, which may hold dots:
+// a static pod's ends in its node's.
+func ValidateObjectName(field, name string) error { return validateKubeName(field, name) }

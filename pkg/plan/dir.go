@@ -73,8 +73,8 @@ func (d *Dir) first(name string, places ...place) (*Definition, error) {
 		}
 		return &Definition{Reference: p.prefix + name, Source: found.path, List: found.list}, nil
 	}
-	return nil, network.Invalid.Errorf("%w %q in %s: add a .conflist, .conf or .json file whose \"name\" is %q, or correct the name that is asked for%s",
-		ErrNoDefinition, name, strings.Join(dirs, " or "), name, unreadable(broken))
+	return nil, NoDefinition("no network of the name %q in %s: add a .conflist, .conf or .json file whose \"name\" is %q, or correct the name that is asked for%s",
+		name, strings.Join(dirs, " or "), name, unreadable(broken))
 }
 
 func (d *Dir) read(dir string) (*folder, error) {

@@ -23,6 +23,16 @@ type Definition struct {
 // ErrNoDefinition says that a network that is asked for is defined nowhere.
 var ErrNoDefinition = errors.New("no network of the name")
 
+// NoDefinition is an ErrNoDefinition in words of its own, of kind Invalid.
+func NoDefinition(format string, args ...any) error {
+	return network.Invalid.Errorf("%w", noDefinition(fmt.Sprintf(format, args...)))
+}
+
+type noDefinition string
+
+func (e noDefinition) Error() string        { return string(e) }
+func (e noDefinition) Is(target error) bool { return target == ErrNoDefinition }
+
 // Definitions finds networks by name.
 type Definitions interface {
 	// Definition returns the network `name` for a pod of podNamespace.
