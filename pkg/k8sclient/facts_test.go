@@ -125,7 +125,7 @@ func TestWithoutServiceCIDRs(t *testing.T) {
 	if len(facts.ServiceCIDRs) > 0 || len(facts.PodCIDRs) != 2 {
 		t.Errorf("facts %+v", facts)
 	}
-	if n := r.log.count("the API server gives no ServiceCIDRs"); n != 1 || r.log.count("level=WARN") > 0 {
+	if n := r.log.count("the API server has no ServiceCIDRs"); n != 1 || r.log.count("level=WARN") > 0 {
 		t.Errorf("logged %d times", n)
 	}
 }

@@ -166,7 +166,7 @@ func TestTokenIsRenewed(t *testing.T) {
 	write("expired")
 	r := start(t, func(o *Options) { o.Config.BearerToken, o.Config.BearerTokenFile = "", file })
 	eventually(t, func() error {
-		if err := r.Synced(); err == nil || strings.Count(err.Error(), "token valid") != 5 {
+		if err := r.Synced(); err == nil || strings.Count(err.Error(), "the token is not accepted") != 5 {
 			return fmt.Errorf("ready: %w", err)
 		}
 		return nil
