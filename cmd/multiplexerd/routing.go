@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/routing"
 )
 
@@ -19,7 +20,7 @@ func listRouting(out io.Writer, contents *journal.Contents) error {
 	if err := json.Unmarshal(contents.Routing, &plan); err != nil {
 		return fmt.Errorf("decode the routing plan: %w", err)
 	}
-	boot, err := journal.BootID("/proc/sys/kernel/random/boot_id")
+	boot, err := podns.BootID("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return err
 	}

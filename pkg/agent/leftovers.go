@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
 // watchJournals looks at the journals at start, every so often and when a
@@ -128,7 +129,7 @@ const young = time.Minute
 // boot, and those that a view of the namespaces which proves to be the
 // host's does not show. A pod that is missing at the API server says nothing.
 func (a *Agent) leftovers(journals map[string]*journal.Contents) ([]string, error) {
-	boot, err := journal.BootID(a.BootIDPath)
+	boot, err := podns.BootID(a.BootIDPath)
 	if err != nil {
 		return nil, err
 	}

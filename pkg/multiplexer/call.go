@@ -17,6 +17,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/plan"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
 // call is one CNI call and what serves it.
@@ -53,7 +54,7 @@ func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
 	if c.cniArgs, err = parseArgs(args.Args); err != nil {
 		return nil, err
 	}
-	if c.boot, err = journal.BootID(p.BootIDPath); err != nil {
+	if c.boot, err = podns.BootID(p.BootIDPath); err != nil {
 		return nil, network.IO.Errorf("%w", err)
 	}
 	embedded, err := p.embedded(config.Embedded)
