@@ -23,6 +23,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
 	"github.com/multiplexer-cni/multiplexer/pkg/multiplexer"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
 var version = "dev" // set by the linker
@@ -55,9 +56,10 @@ func run() int {
 	}
 	stderr := multiplexer.NewPatient(os.Stderr)
 	defer stderr.Close()
+	const bootID = "/proc/sys/kernel/random/boot_id"
 	p := &multiplexer.Plugin{
-		Embedded: map[string]network.Embedded{}, Stdout: os.Stdout, Stderr: stderr,
-		Self: self, BootIDPath: "/proc/sys/kernel/random/boot_id", Now: time.Now,
+		Embedded: embedded(bootID, stderr), Stdout: os.Stdout, Stderr: stderr,
+		Self: self, BootIDPath: bootID, Now: time.Now,
 		DeviceInfoDir: "/var/run/k8s.cni.cncf.io/devinfo",
 	}
 	var stdin []byte
@@ -73,6 +75,17 @@ func run() int {
 		return fail(spoken(stdin), e)
 	}
 	return 0
+}
+
+// embedded are the plugins that run in this process.
+func embedded(bootID string, stderr io.Writer) map[string]network.Embedded {
+	const sys = sriov.Sysfs("/sys")
+	return map[string]network.Embedded{
+		"sriov": &sriov.Plugin{
+			Sys: sys, Kernel: sriov.Linux{Sys: sys}, Foreign: "/var/lib/cni/sriov",
+			BootIDPath: bootID, Stderr: stderr, Now: time.Now,
+		},
+	}
 }
 
 // untilToldToEnd returns a context that a signal to end ends: what was done is

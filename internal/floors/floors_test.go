@@ -17,8 +17,8 @@ const module = "github.com/multiplexer-cni/multiplexer"
 // floors are the rooms by height. A room imports only rooms on lower floors,
 // so rooms of one floor do not import each other.
 var floors = [][]string{
-	{"pkg/network", "pkg/podns"},
-	{"pkg/plan", "pkg/delegate", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet"},
+	{"pkg/network", "pkg/podns", "pkg/lockfile"},
+	{"pkg/plan", "pkg/delegate", "pkg/sriov", "pkg/fixipam", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet"},
 	{"pkg/multiplexer", "pkg/agent"},
 	{"cmd/multiplexer", "cmd/multiplexerd"},
 }

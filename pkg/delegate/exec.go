@@ -124,7 +124,7 @@ func versioned(out []byte, version string) (json.RawMessage, string, error) {
 func (x *execution) start(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	if pluginType, ok := strings.CutPrefix(path, embeddedPrefix); ok {
 		call := callFrom(environ)
-		call.Stdin, call.State, call.Exec = stdin, x.request.State, x.execByType
+		call.Stdin, call.StateDir, call.State, call.Exec = stdin, x.runner.StateDir, x.request.State, x.execByType
 		return x.runner.Embedded[pluginType].Run(ctx, call)
 	}
 	return x.runner.runProcess(ctx, path, stdin, append(environ, NestedEnv+"="+x.request.ContainerID), x.request.Guard)

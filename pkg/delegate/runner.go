@@ -23,6 +23,7 @@ import (
 type Runner struct {
 	Path     []string                    // where executables are looked for
 	CacheDir string                      // libcni's scratch; nothing is kept in it
+	StateDir string                      // for embedded plugins: Config.StateDir
 	Embedded map[string]network.Embedded // by plugin type
 	Stderr   io.Writer                   // what delegates print there is passed on
 	Self     string                      // our own executable, never run as a delegate

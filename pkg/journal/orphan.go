@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 )
 
 // Guard returns an open, locked file for the next delegate to inherit. The
@@ -50,7 +52,7 @@ func (e *Entry) AwaitOrphan(ctx context.Context, patience time.Duration) error {
 	defer f.Close()
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err = lock(waiting, f); !errors.Is(err, ErrBusy) {
+	if err = lockfile.Take(waiting, f); !errors.Is(err, ErrBusy) {
 		return err
 	}
 	if err = killHolders(f); err != nil {
@@ -59,7 +61,7 @@ func (e *Entry) AwaitOrphan(ctx context.Context, patience time.Duration) error {
 	// Killed processes give their locks back at once, but not instantly.
 	dying, cancelDying := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancelDying()
-	if err = lock(dying, f); err != nil {
+	if err = lockfile.Take(dying, f); err != nil {
 		return fmt.Errorf("a delegate of an earlier call for this container cannot be ended: %w", err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -19,7 +20,7 @@ import (
 var ErrAbsent = errors.New("no journal for this container")
 
 // ErrBusy says that another process works on this container.
-var ErrBusy = errors.New("another process works on this container")
+const ErrBusy = lockfile.ErrBusy
 
 // Store is the directory that holds the journals:
 //
@@ -81,7 +82,10 @@ func (s *Store) open(ctx context.Context, container string, flags int) (*Entry, 
 		if err != nil {
 			return nil, s.failed(err)
 		}
-		if err = lock(ctx, f); err != nil {
+		if err = lockfile.Take(ctx, f); err != nil {
+			if !errors.Is(err, ErrBusy) {
+				err = s.failed(err)
+			}
 			return nil, errors.Join(err, f.Close())
 		}
 		// Whoever held the lock before may have removed the file.
@@ -227,25 +231,6 @@ func (s *Store) Unmark(container string) error {
 		return s.failed(err)
 	}
 	return nil
-}
-
-// lock takes the file's lock, trying until ctx ends. Waiting in the kernel
-// could not be ended, so it polls: a wait is rare and long.
-func lock(ctx context.Context, f *os.File) error {
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return network.IO.Errorf("lock %s: %w", f.Name(), err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", f.Name(), ErrBusy)
-		case <-time.After(pause):
-		}
-	}
 }
 
 func removed(f *os.File) (bool, error) {

@@ -64,7 +64,7 @@ func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
 	c.log, c.logFile = newLog(config, p.Stderr)
 	c.log = c.log.With("container", args.ContainerID, "ifname", args.IfName)
 	c.runner = &delegate.Runner{
-		Path: searchPath(args.Path, config.BinDir), CacheDir: filepath.Join(config.StateDir, "cache"),
+		Path: searchPath(args.Path, config.BinDir), CacheDir: filepath.Join(config.StateDir, "cache"), StateDir: config.StateDir,
 		Embedded: embedded, Stderr: p.Stderr, Self: p.Self,
 	}
 	c.store = &journal.Store{Dir: config.StateDir, Now: p.Now}

@@ -42,7 +42,7 @@ func (c *call) check(ctx context.Context) error {
 	}
 	var failed []error
 	for i := range entry.Records {
-		failed = append(failed, c.checkRecord(ctx, pod, &entry.Records[i], rules, i))
+		failed = append(failed, c.checkRecord(ctx, pod, entry, rules, i))
 	}
 	if rules.plan != nil {
 		failed = append(failed, pod.Compare(rules.checked(entry)))
@@ -50,12 +50,15 @@ func (c *call) check(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, record *journal.Record, rules routed, i int) error {
+func (c *call) checkRecord(ctx context.Context, pod *routing.Pod, entry *journal.Entry, rules routed, i int) error {
+	record := &entry.Records[i]
 	prev, err := rules.prevResult(i, record)
 	if err != nil {
 		return err
 	}
-	err = c.runner.Check(ctx, &record.Attachment, delegate.Request{ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: prev})
+	err = c.runner.Check(ctx, &record.Attachment, delegate.Request{
+		ContainerID: c.args.ContainerID, Netns: c.args.Netns, State: entry.State(i), PrevResult: prev,
+	})
 	if err != nil || record.DisableCheck {
 		return err
 	}

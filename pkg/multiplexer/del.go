@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
@@ -59,9 +60,38 @@ func (c *call) delAbsent(ctx context.Context, own container) error {
 	if entry.Usable() { // an ADD was faster
 		return c.delRecorded(ctx, entry, own)
 	}
-	err = c.delGuarded(ctx, entry, own)
+	err = errors.Join(c.delInherited(ctx, entry, own), c.delGuarded(ctx, entry, own))
 	// Nothing is recorded: there is nothing to keep for a later try.
 	return errors.Join(err, entry.Remove())
+}
+
+// delInherited detaches what another program attached, one from before the
+// installation whose records an embedded plugin reads.
+func (c *call) delInherited(ctx context.Context, entry *journal.Entry, own container) error {
+	var failed []error
+	for _, name := range slices.Sorted(maps.Keys(c.runner.Embedded)) {
+		heir, ok := c.runner.Embedded[name].(network.Heir)
+		if !ok {
+			continue
+		}
+		left, err := heir.Left(own.id)
+		failed = append(failed, err)
+		for i := range slices.Backward(left) {
+			failed = append(failed, c.delLeft(ctx, entry, own, &left[i]))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (c *call) delLeft(ctx context.Context, entry *journal.Entry, own container, a *network.Attachment) error {
+	guard, err := entry.Guard()
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
+	a.Args = c.cniArgs
+	c.log.Info("detaching what another program attached", "network", a.Name, "interface", a.IfName, "record", a.Source)
+	return c.runner.Del(ctx, a, delegate.Request{ContainerID: own.id, Netns: own.netns, Guard: guard})
 }
 
 // delGuarded runs the cluster network's DEL where a killed call can find it.

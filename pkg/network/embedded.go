@@ -22,6 +22,7 @@ type Call struct {
 	Args        string // CNI_ARGS, as "K=V;K=V"
 	Path        []string
 	Stdin       []byte // the plugin's configuration
+	StateDir    string // of the node's multiplexer: what belongs to no one attachment
 
 	State State // the plugin's own record for this attachment
 	Exec  Exec  // runs another plugin, IPAM above all
@@ -37,3 +38,11 @@ type State interface {
 // Exec runs a plugin by its type with explicit arguments, embedded or as an
 // executable: what a plugin uses to call its IPAM.
 type Exec func(ctx context.Context, pluginType string, call Call) ([]byte, error)
+
+// Heir is an Embedded that can undo what another program attached before it.
+type Heir interface {
+	Embedded
+	// Left returns what that program left for a container, with the
+	// configuration of each as it kept it.
+	Left(containerID string) ([]Attachment, error)
+}

@@ -1,0 +1,152 @@
+package sriov
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
+)
+
+// claim records a device as ours, with all that is needed to bring it back.
+// The locks of the device and of its PF are held.
+func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) {
+	d, err := j.appear(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if d.Index < 0 {
+		if err = j.guardPF(d); err != nil {
+			return nil, err
+		}
+	}
+	h := &held{Device: d}
+	if d.Netdev != "" {
+		if h.link, err = j.host.LinkByName(d.Netdev); err != nil {
+			return nil, fmt.Errorf("find the network device of %s: %w", d, err)
+		}
+		if h.link.MaxMTU != 0 && j.conf.MTU > h.link.MaxMTU {
+			return nil, network.Invalid.Errorf("sriov: mtu %d: driver %s takes %d to %d bytes", j.conf.MTU, d.Driver, minMTU, h.link.MaxMTU)
+		}
+	}
+	if h.record, err = j.snapshot(h, picked); err != nil {
+		return nil, err
+	}
+	if err = j.checkMAC(h); err != nil {
+		return nil, err
+	}
+	return h, j.save(h.record)
+}
+
+// appear waits for the device's network device: one that has just left a pod,
+// or whose driver was just bound, takes a moment.
+func (j *job) appear(ctx context.Context, d *Device) (*Device, error) {
+	for giveUp := j.Now().Add(netdevPatience); d.Netdev == "" && !d.userspace(); {
+		if d.Driver == "" {
+			return nil, network.Invalid.Errorf("sriov: %s has no driver: bind one, its own or vfio-pci", d)
+		}
+		if j.Now().After(giveUp) {
+			return nil, network.Again.Errorf("sriov: %s has no network device on the node, although driver %s is bound: another program may have moved it to a namespace of its own", d, d.Driver)
+		}
+		if err := wait(ctx, pause); err != nil {
+			return nil, err
+		}
+		var err error
+		if d.Netdev, err = j.Sys.netdev(d.PCI); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// guardPF refuses to take a PF away that something else on the node needs.
+func (j *job) guardPF(d *Device) error {
+	why, err := j.inUse(d)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		return network.Invalid.Errorf("sriov: pfOnly: PF %s %s: it stays on the node", d.PF.Name, why)
+	}
+	all, err := j.claims.All()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.PF == d.PCI && r.Index >= 0 {
+			return network.Again.Errorf("sriov: pfOnly: VF %d of PF %s is held by %s, and could not be released without the PF", r.Index, d.PF.Name, r.Holder())
+		}
+	}
+	return nil
+}
+
+// snapshot describes the device as it is, and what is to become of it.
+func (j *job) snapshot(h *held, picked bool) (*Record, error) {
+	cookie, err := podns.Cookie(j.call.Netns)
+	if err != nil {
+		return nil, network.BadNetns.Errorf("CNI_NETNS: %w", err)
+	}
+	r := &Record{
+		Container: j.call.ContainerID, IfName: j.call.IfName, Pod: j.pod(), Network: j.conf.Name,
+		Ref: podns.Ref{Path: j.call.Netns, Cookie: cookie, Boot: j.boot},
+		PCI: h.PCI, PF: h.PF.PCI, Index: h.Index, Picked: picked, MAC: j.conf.MAC, Since: j.Now().UTC(),
+		Original: Original{
+			Driver: h.Driver, Netdev: h.Netdev, MAC: h.link.MAC, MTU: h.link.MTU, AltNames: h.link.AltNames, Up: h.link.Up,
+		},
+	}
+	if !j.conf.setsAdmin() {
+		return r, nil
+	}
+	pf, err := j.pf(h.Device)
+	if err != nil {
+		return nil, err
+	}
+	now, err := j.admin(pf, h.Device)
+	if err != nil {
+		return nil, err
+	}
+	target := j.conf.over(now)
+	r.Original.Admin, r.Applied, r.Set = &now, &target, j.conf.knobs()
+	return r, nil
+}
+
+// checkMAC refuses an address that another function of the PF has: the card
+// would deliver to one of them only.
+func (j *job) checkMAC(h *held) error {
+	if j.conf.MAC == "" {
+		return nil
+	}
+	all, err := j.claims.All()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.PF == h.PF.PCI && r.PCI != h.PCI && r.MAC == j.conf.MAC {
+			return network.Invalid.Errorf("sriov: mac %s: VF %d of PF %s has it already, held by %s; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
+		}
+	}
+	link, err := j.host.LinkByName(h.PF.Name)
+	if err != nil {
+		return err
+	}
+	if link.MAC == j.conf.MAC {
+		return network.Invalid.Errorf("sriov: mac %s: is PF %s's own", j.conf.MAC, h.PF.Name)
+	}
+	vfs, err := j.host.VFs(link.Index)
+	if err != nil {
+		return err
+	}
+	for _, vf := range vfs {
+		if vf.Index != h.Index && vf.MAC == j.conf.MAC {
+			return network.Invalid.Errorf("sriov: mac %s: VF %d of PF %s has it already; give each its own", j.conf.MAC, vf.Index, h.PF.Name)
+		}
+	}
+	return nil
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

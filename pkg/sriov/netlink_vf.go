@@ -1,0 +1,186 @@
+package sriov
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// VFs implements Netns.
+func (n *kernelNetns) VFs(pf int) ([]VF, error) { return n.readVFs(pf, filterVF|filterSkipStats) }
+
+// Counters implements Netns.
+func (n *kernelNetns) Counters(pf int) ([]VF, error) { return n.readVFs(pf, filterVF) }
+
+func (n *kernelNetns) readVFs(pf, filter int) ([]VF, error) {
+	messages, err := n.get(unix.NLM_F_ACK, pf, filter)
+	if err != nil {
+		return nil, err
+	}
+	if len(messages) == 0 {
+		return nil, ErrNoLink
+	}
+	msg := nl.DeserializeIfInfomsg(messages[0])
+	attrs, err := nl.ParseRouteAttr(messages[0][msg.Len():])
+	if err != nil {
+		return nil, err
+	}
+	for _, attr := range attrs {
+		if attr.Attr.Type&^unix.NLA_F_NESTED == unix.IFLA_VFINFO_LIST {
+			return readVFList(attr.Value)
+		}
+	}
+	return nil, nil
+}
+
+func readVFList(list []byte) ([]VF, error) {
+	infos, err := nl.ParseRouteAttr(list)
+	if err != nil {
+		return nil, fmt.Errorf("IFLA_VFINFO_LIST: %w", err)
+	}
+	var vfs []VF
+	for _, info := range infos {
+		attrs, err := nl.ParseRouteAttr(info.Value)
+		if err != nil {
+			return nil, fmt.Errorf("IFLA_VF_INFO: %w", err)
+		}
+		vf := VF{Index: -1, Admin: Admin{MAC: zeroMAC, Proto: proto8021Q, LinkState: linkAuto}}
+		for _, attr := range attrs {
+			if err = vf.take(int(attr.Attr.Type&^unix.NLA_F_NESTED), attr.Value); err != nil {
+				return nil, err
+			}
+		}
+		vfs = append(vfs, vf)
+	}
+	return vfs, nil
+}
+
+// Sizes of the structures of linux/if_link.h that are read here.
+const (
+	sizeVFMAC     = 36
+	sizeVFSetting = 8
+	sizeVFVLAN    = 12
+	sizeVFRate    = 12
+)
+
+// take takes one attribute of IFLA_VF_INFO over. All but the lists begin with
+// the VF's index; a structure that is too short is left out.
+func (vf *VF) take(kind int, value []byte) error {
+	setting := -1
+	if len(value) >= sizeVFSetting {
+		setting = word(value[4:])
+	}
+	switch {
+	case kind == nl.IFLA_VF_MAC && len(value) >= sizeVFMAC:
+		vf.Index = word(value)
+		vf.MAC = net.HardwareAddr(value[4:10]).String()
+	case kind == nl.IFLA_VF_VLAN && len(value) >= sizeVFVLAN:
+		vf.VLAN, vf.QoS = setting, word(value[8:])
+	case kind == nl.IFLA_VF_VLAN_LIST:
+		return vf.takeProto(value)
+	case kind == nl.IFLA_VF_RATE && len(value) >= sizeVFRate:
+		vf.MinTxRate, vf.MaxTxRate = setting, word(value[8:])
+	case kind == nl.IFLA_VF_SPOOFCHK:
+		vf.SpoofChk = switchWord(setting)
+	case kind == nl.IFLA_VF_TRUST:
+		vf.Trust = switchWord(setting)
+	case kind == nl.IFLA_VF_LINK_STATE && setting >= 0 && setting < len(linkStates()):
+		vf.LinkState = linkStates()[setting]
+	case kind == nl.IFLA_VF_STATS:
+		stats := nl.DeserializeVfStats(value)
+		vf.Counters = Counters{
+			RxPackets: stats.RxPackets, TxPackets: stats.TxPackets, RxBytes: stats.RxBytes, TxBytes: stats.TxBytes,
+			RxDropped: stats.RxDropped, TxDropped: stats.TxDropped,
+		}
+	}
+	return nil
+}
+
+func (vf *VF) takeProto(list []byte) error {
+	infos, err := nl.ParseRouteAttr(list)
+	if err != nil {
+		return fmt.Errorf("IFLA_VF_VLAN_LIST: %w", err)
+	}
+	const protoAt = 12 // a big-endian number behind three words
+	for _, info := range infos {
+		if len(info.Value) >= protoAt+2 && int(info.Value[protoAt])<<8|int(info.Value[protoAt+1]) == unix.ETH_P_8021AD {
+			vf.Proto = proto8021AD
+		}
+	}
+	return nil
+}
+
+// switchWord reads a setting: the kernel says -1 where the driver has none.
+func switchWord(setting int) string {
+	switch setting {
+	case 0:
+		return off
+	case 1:
+		return on
+	}
+	return ""
+}
+
+// linkStates are IFLA_VF_LINK_STATE's values in order.
+func linkStates() []string { return []string{linkAuto, linkEnable, linkDisable} }
+
+// SetVF implements Netns.
+func (n *kernelNetns) SetVF(pf, vf int, k Knob, a Admin) error {
+	list := nl.NewRtAttr(unix.IFLA_VFINFO_LIST|unix.NLA_F_NESTED, nil)
+	info := list.AddRtAttr(nl.IFLA_VF_INFO|unix.NLA_F_NESTED, nil)
+	switch k {
+	case KnobMAC:
+		mac, err := net.ParseMAC(a.MAC)
+		if err != nil {
+			return err
+		}
+		msg := nl.VfMac{Vf: uint32(vf)}
+		copy(msg.Mac[:], mac)
+		info.AddRtAttr(nl.IFLA_VF_MAC, msg.Serialize())
+	case KnobVLAN:
+		addVLAN(info, vf, a)
+	case KnobRate:
+		msg := nl.VfRate{Vf: uint32(vf), MinTxRate: uint32(a.MinTxRate), MaxTxRate: uint32(a.MaxTxRate)}
+		info.AddRtAttr(nl.IFLA_VF_RATE, msg.Serialize())
+	case KnobSpoofChk:
+		msg := nl.VfSpoofchk{Vf: uint32(vf), Setting: setting(a.SpoofChk)}
+		info.AddRtAttr(nl.IFLA_VF_SPOOFCHK, msg.Serialize())
+	case KnobTrust:
+		msg := nl.VfTrust{Vf: uint32(vf), Setting: setting(a.Trust)}
+		info.AddRtAttr(nl.IFLA_VF_TRUST, msg.Serialize())
+	case KnobLinkState:
+		msg := nl.VfLinkState{Vf: uint32(vf)}
+		for i, word := range linkStates() {
+			if word == a.LinkState {
+				msg.LinkState = uint32(i)
+			}
+		}
+		info.AddRtAttr(nl.IFLA_VF_LINK_STATE, msg.Serialize())
+	default:
+		return errors.ErrUnsupported
+	}
+	_, err := n.request(unix.RTM_SETLINK, unix.NLM_F_ACK, pf, list)
+	return err
+}
+
+// addVLAN names the protocol only where it is not 802.1q: an old driver
+// knows nothing of the list.
+func addVLAN(info *nl.RtAttr, vf int, a Admin) {
+	vlan := nl.VfVlan{Vf: uint32(vf), Vlan: uint32(a.VLAN), Qos: uint32(a.QoS)}
+	if a.Proto != proto8021AD {
+		info.AddRtAttr(nl.IFLA_VF_VLAN, vlan.Serialize())
+		return
+	}
+	msg := nl.VfVlanInfo{VfVlan: vlan, VlanProto: bigEndian(unix.ETH_P_8021AD)}
+	info.AddRtAttr(nl.IFLA_VF_VLAN_LIST|unix.NLA_F_NESTED, nil).AddRtAttr(nl.IFLA_VF_VLAN_INFO, msg.Serialize())
+}
+
+func setting(word string) uint32 {
+	if word == on {
+		return 1
+	}
+	return 0
+}
