@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+
+	"golang.org/x/sys/unix"
 )
 
 // Node is a namespace that plays the host: plugins run in it, so the bridges
@@ -63,4 +65,25 @@ func (n *Node) Output(name string, args ...string) ([]byte, error) {
 		return stdout.Bytes(), fmt.Errorf("run %s: %w: %s", cmd, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
+}
+
+// OwnNode returns the calling process's own network namespace as a node, for
+// a machine that is a test's alone. It gets a name that stays.
+func OwnNode() (*Node, error) {
+	const name = "own-node"
+	if err := prepareNetnsDir(); err != nil {
+		return nil, err
+	}
+	node := &Node{NS: &NS{name: name}}
+	if _, err := node.Cookie(); err == nil {
+		return node, nil
+	}
+	f, err := os.OpenFile(node.Path(), os.O_CREATE|os.O_RDONLY, 0o444)
+	if err != nil {
+		return nil, err
+	}
+	if err = errors.Join(f.Close(), unix.Mount("/proc/self/ns/net", node.Path(), "", unix.MS_BIND, "")); err != nil {
+		return nil, fmt.Errorf("name the process's network namespace: %w", err)
+	}
+	return node, nil
 }
