@@ -25,6 +25,7 @@ export MULTIPLEXERD_BIN := $(CURDIR)/bin/multiplexerd
 # An assignment of its own: the shell stops here when the plugins do not build.
 USE_PLUGINS = MULTIPLEXER_CNI_PLUGINS=$$(tools/cniplugins.sh); export MULTIPLEXER_CNI_PLUGINS
 USE_KUBE = MULTIPLEXER_KUBE=$$(tools/kube.sh); export MULTIPLEXER_KUBE
+USE_GUEST = MULTIPLEXER_GUEST_DIR=$$(tools/guest.sh); export MULTIPLEXER_GUEST_DIR
 
 .PHONY: help
 help: ## list the verbs
@@ -46,6 +47,10 @@ plugins:
 kube:
 	@tools/kube.sh >/dev/null
 
+.PHONY: guest
+guest:
+	@tools/guest.sh >/dev/null
+
 .PHONY: test-packages
 test-packages:
 	@tools/apt.sh $(TEST_PACKAGES)
@@ -54,9 +59,14 @@ test-packages:
 demo: build plugins test-packages ## show the plugin at work on this machine
 	@$(USE_PLUGINS); go run ./internal/demo
 
+.PHONY: demo-sriov
+demo-sriov: build plugins guest test-packages ## the same with real VFs, in a virtual machine
+	@$(USE_PLUGINS); $(USE_GUEST); go run ./internal/demosriov
+
 .PHONY: bench
-bench: build plugins kube test-packages ## measure the plugin and the agent on this machine
+bench: build plugins kube guest test-packages ## measure the plugin, the agent and SR-IOV on this machine
 	@$(USE_PLUGINS); $(USE_KUBE); go run ./internal/bench
+	@$(USE_PLUGINS); $(USE_GUEST); go run ./internal/sriovbench
 
 .PHONY: check
 check: check-format check-vet check-lint check-shell check-tidy ## format, vet, lint, shell scripts, go.mod files
@@ -83,7 +93,7 @@ check-tidy:
 	@tools/suite.sh "go mod tidy" tools/check.sh tidy
 
 .PHONY: test
-test: test-main test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
+test: test-main test-sriov test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
 
 .PHONY: race-compiler
 race-compiler:
@@ -95,7 +105,13 @@ race-compiler:
 .PHONY: test-main
 test-main: build plugins kube test-packages race-compiler
 	@$(USE_PLUGINS); $(USE_KUBE); tools/suite.sh "unit and namespace tests" \
-		env CGO_ENABLED=1 go test $(TESTFLAGS) ./...
+		env CGO_ENABLED=1 go test $(TESTFLAGS) $$(go list ./... | grep -v '/internal/sriovguest$$')
+
+# One after the other with the rest: the guest is slow where others compute.
+.PHONY: test-sriov
+test-sriov: build plugins guest test-packages
+	@$(USE_PLUGINS); $(USE_GUEST); tools/suite.sh "tests on real VFs, in a guest" \
+		env CGO_ENABLED=0 go test -count=1 -timeout 30m -v ./internal/sriovguest
 
 .PHONY: test-nested
 test-nested: build plugins test-packages race-compiler

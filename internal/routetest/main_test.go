@@ -12,7 +12,7 @@ import (
 
 // envShape names the shape plugin's executable; a test process that this one
 // starts does not build it again.
-const envShape = "ROUTETEST_SHAPE"
+const envShape = "MULTIPLEXER_ROUTETEST_SHAPE"
 
 func shapePlugin() string { return os.Getenv(envShape) }
 

@@ -52,9 +52,9 @@ func (n *kernelNetns) Announce(index int, mac string, addresses []netip.Addr) er
 		return nil //nolint:nilerr // no Ethernet: nobody asks for its address by ARP
 	}
 	return podns.Within(n.path, func() error {
-		socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("open a packet socket: %w", err)
+		socket, sockErr := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if sockErr != nil {
+			return fmt.Errorf("open a packet socket: %w", sockErr)
 		}
 		defer unix.Close(socket)
 		for _, address := range addresses {
@@ -62,8 +62,8 @@ func (n *kernelNetns) Announce(index int, mac string, addresses []netip.Addr) er
 			if address.Is6() {
 				frame = neighbourAdvertisement(hardware, address)
 			}
-			if err = unix.Sendto(socket, frame, 0, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
-				return fmt.Errorf("send the announcement of %s: %w", address, err)
+			if sendErr := unix.Sendto(socket, frame, 0, &unix.SockaddrLinklayer{Ifindex: index}); sendErr != nil {
+				return fmt.Errorf("send the announcement of %s: %w", address, sendErr)
 			}
 		}
 		return nil

@@ -157,7 +157,7 @@ func (j *job) settleMAC(ctx context.Context, ns Netns, index int, name, mac stri
 				}
 			}
 		}
-		if link, lookErr := ns.LinkByName(name); lookErr != nil || link.MAC == mac {
+		if now, lookErr := ns.LinkByName(name); lookErr != nil || now.MAC == mac {
 			return lookErr
 		}
 		if wait(patience, knobPause) != nil {

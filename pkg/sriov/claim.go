@@ -122,7 +122,11 @@ func (j *job) checkMAC(h *held) error {
 	}
 	for _, r := range all {
 		if r.PF == h.PF.PCI && r.PCI != h.PCI && r.MAC == j.conf.MAC {
-			return network.Invalid.Errorf("sriov: mac %s: VF %d of PF %s has it already, held by %s; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
+			reason := network.Invalid
+			if r.Live(j.boot) == "" { // that pod has ended, and its release is on its way
+				reason = network.Again
+			}
+			return reason.Errorf("sriov: mac %s: VF %d of PF %s has it already, held by %s; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
 		}
 	}
 	link, err := j.host.LinkByName(h.PF.Name)

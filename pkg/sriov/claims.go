@@ -118,8 +118,8 @@ func (c Claims) All() ([]*Record, error) {
 		if !ok {
 			continue
 		}
-		r, err := c.Get(pci)
-		if failed = append(failed, err); r != nil {
+		r, readErr := c.Get(pci)
+		if failed = append(failed, readErr); r != nil {
 			all = append(all, r)
 		}
 	}

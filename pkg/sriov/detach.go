@@ -45,8 +45,8 @@ func (j *job) giveBack(ctx context.Context) error {
 	if claim == nil {
 		// Given back already, or never touched; or the claim was lost, and the
 		// device is where ADD put it.
-		if lost, err := j.isIn(netns, r.PCI); err != nil || !lost {
-			return err
+		if lost, lookErr := j.isIn(netns, r.PCI); lookErr != nil || !lost {
+			return lookErr
 		}
 	}
 	if err = j.restore(ctx, r, netns); err != nil {

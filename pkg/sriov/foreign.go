@@ -101,17 +101,21 @@ func (p *Plugin) Left(container string) ([]network.Attachment, error) {
 			continue
 		}
 		path := filepath.Join(p.Foreign, entry.Name())
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			return nil, network.IO.Errorf("read a record of sriov-cni: %w", err)
-		}
-		list, err := network.ParseList(path, "", raw)
-		if err != nil {
-			return nil, err
+		list, readErr := readForeign(path)
+		if readErr != nil {
+			return nil, readErr
 		}
 		left = append(left, network.Attachment{List: *list, Reference: list.Name, Source: path, IfName: ifname})
 	}
 	return left, nil
+}
+
+func readForeign(path string) (*network.List, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, network.IO.Errorf("read a record of sriov-cni: %w", err)
+	}
+	return network.ParseList(path, "", raw)
 }
 
 // foreignPath is where sriov-cni recorded an attachment.

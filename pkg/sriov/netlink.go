@@ -101,9 +101,9 @@ func (n *kernelNetns) Links() ([]Link, error) {
 	}
 	links := make([]Link, 0, len(messages))
 	for _, m := range messages {
-		link, err := readLink(m)
-		if err != nil {
-			return nil, err
+		link, readErr := readLink(m)
+		if readErr != nil {
+			return nil, readErr
 		}
 		links = append(links, link)
 	}

@@ -43,19 +43,24 @@ func readVFList(list []byte) ([]VF, error) {
 	}
 	var vfs []VF
 	for _, info := range infos {
-		attrs, err := nl.ParseRouteAttr(info.Value)
-		if err != nil {
-			return nil, fmt.Errorf("IFLA_VF_INFO: %w", err)
-		}
-		vf := VF{Index: -1, Admin: Admin{MAC: zeroMAC, Proto: proto8021Q, LinkState: linkAuto}}
-		for _, attr := range attrs {
-			if err = vf.take(int(attr.Attr.Type&^unix.NLA_F_NESTED), attr.Value); err != nil {
-				return nil, err
-			}
+		vf, readErr := readVF(info.Value)
+		if readErr != nil {
+			return nil, fmt.Errorf("IFLA_VF_INFO: %w", readErr)
 		}
 		vfs = append(vfs, vf)
 	}
 	return vfs, nil
+}
+
+func readVF(info []byte) (VF, error) {
+	vf := VF{Index: -1, Admin: Admin{MAC: zeroMAC, Proto: proto8021Q, LinkState: linkAuto}}
+	attrs, err := nl.ParseRouteAttr(info)
+	for _, attr := range attrs {
+		if err == nil {
+			err = vf.take(int(attr.Attr.Type&^unix.NLA_F_NESTED), attr.Value)
+		}
+	}
+	return vf, err
 }
 
 // Sizes of the structures of linux/if_link.h that are read here.

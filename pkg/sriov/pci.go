@@ -54,12 +54,12 @@ func (n *kernelNetns) fillPCI(links []Link) {
 		}
 		defer unix.Close(socket)
 		for i := range links {
-			info, err := unix.IoctlGetEthtoolDrvinfo(socket, links[i].Name)
-			if err != nil {
+			info, askErr := unix.IoctlGetEthtoolDrvinfo(socket, links[i].Name)
+			if askErr != nil {
 				continue
 			}
 			address := unix.ByteSliceToString(info.Bus_info[:])
-			if _, err = NormalPCI("", address); err == nil {
+			if _, askErr = NormalPCI("", address); askErr == nil {
 				links[i].PCI = address
 			}
 		}

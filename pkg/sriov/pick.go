@@ -31,9 +31,9 @@ func (j *job) pick(ctx context.Context, pf *PF) (*held, error) {
 				taken = append(taken, fmt.Sprintf("%d is advertised as %s", i, resource))
 				continue
 			}
-			h, why, err := j.tryPick(ctx, pf, i, wantClean)
-			if err != nil || h != nil {
-				return h, err
+			h, why, tryErr := j.tryPick(ctx, pf, i, wantClean)
+			if tryErr != nil || h != nil {
+				return h, tryErr
 			}
 			taken = append(taken, fmt.Sprintf("%d %s", i, why))
 		}
@@ -90,7 +90,8 @@ func (j *job) pickLocked(ctx context.Context, pf *PF, index int, wantClean bool)
 	if holder != "" {
 		return nil, "is held by " + holder, nil
 	}
-	if why, err := j.inUse(d); err != nil || why != "" {
+	why, err := j.inUse(d)
+	if err != nil || why != "" {
 		return nil, why, err
 	}
 	h, err := j.claim(ctx, d, true)

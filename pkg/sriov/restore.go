@@ -135,12 +135,12 @@ func (j *job) awaitHome(ctx context.Context, d *Device) (*Link, error) {
 			return nil, err
 		}
 		if name != "" {
-			link, err := j.host.LinkByName(name)
-			if err == nil {
+			link, lookErr := j.host.LinkByName(name)
+			if lookErr == nil {
 				return &link, nil
 			}
-			if !errors.Is(err, ErrNoLink) { // renamed in this moment
-				return nil, err
+			if !errors.Is(lookErr, ErrNoLink) { // renamed in this moment
+				return nil, lookErr
 			}
 		}
 		if wait(waiting, pause) != nil {

@@ -67,13 +67,13 @@ func (s Sysfs) PFs() ([]PF, error) {
 	}
 	var pfs []PF
 	for _, entry := range entries {
-		total, err := s.number(entry.Name(), "sriov_totalvfs")
-		if err != nil || total == 0 || !s.isNIC(entry.Name()) {
+		total, absent := s.number(entry.Name(), "sriov_totalvfs")
+		if absent != nil || total == 0 || !s.isNIC(entry.Name()) {
 			continue
 		}
-		pf, err := s.PF(entry.Name())
-		if err != nil {
-			return nil, err
+		pf, readErr := s.PF(entry.Name())
+		if readErr != nil {
+			return nil, readErr
 		}
 		pfs = append(pfs, *pf)
 	}

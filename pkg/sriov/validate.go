@@ -103,16 +103,20 @@ func (c *Conf) validateDevice() error {
 			return err
 		}
 	}
-	if c.VF != nil && (*c.VF < 0 || *c.VF > maxVFs) {
-		return network.Invalid.Errorf("sriov: vf %d: want the index of a VF, 0 or more", *c.VF)
-	}
 	if c.DeviceID != "" {
 		var err error
-		c.DeviceID, err = NormalPCI("deviceID", c.DeviceID)
-		if err != nil {
+		if c.DeviceID, err = NormalPCI("deviceID", c.DeviceID); err != nil {
 			return err
 		}
 	}
+	if c.VF != nil && (*c.VF < 0 || *c.VF > maxVFs) {
+		return network.Invalid.Errorf("sriov: vf %d: want the index of a VF, 0 or more", *c.VF)
+	}
+	return c.validateChoice()
+}
+
+// validateChoice refuses what does not say which device, or says it twice.
+func (c *Conf) validateChoice() error {
 	switch {
 	case c.PFOnly && c.Master == "":
 		return network.Invalid.Errorf("sriov: pfOnly needs \"master\", the PF that goes to the pod")
@@ -137,6 +141,13 @@ func (c *Conf) validateVLAN() error {
 		return network.Invalid.Errorf("sriov: vlanProto %q: set \"vlan\" too", c.VLANProto)
 	case c.VLAN == nil:
 		return nil
+	}
+	return c.validateTag()
+}
+
+// validateTag checks a VLAN that is asked for.
+func (c *Conf) validateTag() error {
+	switch {
 	case *c.VLAN < 0 || *c.VLAN > maxVLAN:
 		return network.Invalid.Errorf("sriov: vlan %d: want 0 (no tag) to %d", *c.VLAN, maxVLAN)
 	case c.VLANQoS != nil && (*c.VLANQoS < 0 || *c.VLANQoS > maxQoS):
