@@ -21,6 +21,7 @@ import (
 	cni "github.com/containernetworking/cni/pkg/version"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
+	"github.com/multiplexer-cni/multiplexer/pkg/fixipam"
 	"github.com/multiplexer-cni/multiplexer/pkg/multiplexer"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
@@ -85,6 +86,7 @@ func embedded(bootID string, stderr io.Writer) map[string]network.Embedded {
 			Sys: sys, Kernel: sriov.Linux{Sys: sys}, Foreign: "/var/lib/cni/sriov",
 			BootIDPath: bootID, Stderr: stderr, Now: time.Now,
 		},
+		"fixipam": fixipam.Plugin{},
 	}
 }
 
