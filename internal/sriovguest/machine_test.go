@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,8 +81,15 @@ func (m *machine) network(name string, plugin obj) {
 }
 
 // ipam is host-local's part of a configuration.
-func (m *machine) ipam(subnet string) obj {
-	return obj{"type": "host-local", "dataDir": m.in("leases"), "ranges": []any{[]any{obj{"subnet": subnet}}}}
+func (m *machine) ipam(subnet string) obj { return m.ipamFrom(subnet, "") }
+
+// ipamFrom is ipam for a second network on the same subnet.
+func (m *machine) ipamFrom(subnet, first string) obj {
+	addresses := obj{"subnet": subnet}
+	if first != "" {
+		addresses["rangeStart"] = first
+	}
+	return obj{"type": "host-local", "dataDir": m.in("leases"), "ranges": []any{[]any{addresses}}}
 }
 
 // makeVFs gives a PF that many VFs, takes it up, and waits for their devices.
@@ -215,9 +223,86 @@ func (p *pod) address(ifname string) string {
 func (p *pod) ping(from, to string) {
 	p.t.Helper()
 	p.eventually("ping "+to+" by "+from, func() error {
-		_, err := (&nettest.Node{NS: p.netns}).Output("ping", "-n", "-c", "1", "-W", "1", "-I", from, to)
-		return err
+		return p.probe(from, to)
 	})
+}
+
+// probe sends one packet and waits a second for its answer.
+func (p *pod) probe(from, to string) error {
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Second)
+	defer cancel()
+	return p.netns.PingICMP(ctx, nettest.From{Device: from}, to)
+}
+
+// unreachable sends for a while, to a pod whose link is known to work.
+func (p *pod) unreachable(from, to string) {
+	p.t.Helper()
+	for range 2 {
+		if err := p.probe(from, to); err == nil {
+			p.t.Errorf("%s answers on %s of %s", to, from, p.id)
+		}
+	}
+}
+
+// leavesNothing makes the test fail if it ends with the machine in another
+// state than now. The node's bridge, which stays, is there by then.
+func (m *machine) leavesNothing() {
+	m.t.Helper()
+	m.pod("").add().do("DEL")
+	before := m.snapshot()
+	m.t.Cleanup(func() {
+		// A PF that came up again takes its time for its own addresses.
+		for end := time.Now().Add(10 * time.Second); m.snapshot() != before && time.Now().Before(end); {
+			time.Sleep(100 * time.Millisecond)
+		}
+		nettest.RequireSame(m.t, before, m.snapshot())
+	})
+}
+
+// detach deletes pods, the last first.
+func detach(pods ...*pod) {
+	for _, p := range slices.Backward(pods) {
+		p.t.Helper()
+		p.do("DEL")
+	}
+}
+
+// inPod runs a program in the pod.
+func (p *pod) inPod(name string, args ...string) string {
+	p.t.Helper()
+	out, err := (&nettest.Node{NS: p.netns}).Output(name, args...)
+	p.must(err)
+	return string(out)
+}
+
+// onNode runs a program on the node.
+func (m *machine) onNode(name string, args ...string) string {
+	m.t.Helper()
+	out, err := m.node.Output(name, args...)
+	m.must(err)
+	return string(out)
+}
+
+// contains fails unless a text has all of these in it.
+func contains(t *testing.T, text string, wanted ...string) {
+	t.Helper()
+	for _, w := range wanted {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q lacks %q", text, w)
+		}
+	}
+}
+
+// nic is the interface of the result with this name.
+func (p *pod) nic(name string) *current.Interface {
+	p.t.Helper()
+	for _, i := range p.result.Interfaces {
+		if i.Name == name && i.Sandbox != "" {
+			return i
+		}
+	}
+	p.t.Fatalf("the result has no %s: %+v", name, p.result)
+	return nil
 }
 
 // snapshot is all that pods could leave behind: namespaces, state, leases, and

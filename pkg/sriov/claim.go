@@ -2,7 +2,7 @@ package sriov
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
@@ -11,7 +11,7 @@ import (
 // claim records a device as ours, with all that is needed to bring it back.
 // The locks of the device and of its PF are held.
 func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) {
-	d, err := j.appear(ctx, d)
+	link, err := j.appear(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -20,14 +20,9 @@ func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) 
 			return nil, err
 		}
 	}
-	h := &held{Device: d}
-	if d.Netdev != "" {
-		if h.link, err = j.host.LinkByName(d.Netdev); err != nil {
-			return nil, fmt.Errorf("find the network device of %s: %w", d, err)
-		}
-		if h.link.MaxMTU != 0 && j.conf.MTU > h.link.MaxMTU {
-			return nil, network.Invalid.Errorf("sriov: mtu %d: driver %s takes %d to %d bytes", j.conf.MTU, d.Driver, minMTU, h.link.MaxMTU)
-		}
+	h := &held{Device: d, link: link}
+	if link.MaxMTU != 0 && j.conf.MTU > link.MaxMTU {
+		return nil, network.Invalid.Errorf("sriov: mtu %d: driver %s takes %d to %d bytes", j.conf.MTU, d.Driver, minMTU, link.MaxMTU)
 	}
 	if h.record, err = j.snapshot(h, picked); err != nil {
 		return nil, err
@@ -38,25 +33,33 @@ func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) 
 	return h, j.save(h.record)
 }
 
-// appear waits for the device's network device: one that has just left a pod,
-// or whose driver was just bound, takes a moment.
-func (j *job) appear(ctx context.Context, d *Device) (*Device, error) {
-	for giveUp := j.Now().Add(netdevPatience); d.Netdev == "" && !d.userspace(); {
-		if d.Driver == "" {
-			return nil, network.Invalid.Errorf("sriov: %s has no driver: bind one, its own or vfio-pci", d)
-		}
-		if j.Now().After(giveUp) {
-			return nil, network.Again.Errorf("sriov: %s has no network device on the node, although driver %s is bound: another program may have moved it to a namespace of its own", d, d.Driver)
-		}
-		if err := wait(ctx, pause); err != nil {
-			return nil, err
+// appear returns the device's network device, zero for one that a process
+// drives. It waits: one that has just left a pod, or whose driver was just
+// bound, takes a moment, and may change its name in it.
+func (j *job) appear(ctx context.Context, d *Device) (Link, error) {
+	for giveUp := j.Now().Add(netdevPatience); ; {
+		if d.userspace() {
+			return Link{}, nil
 		}
 		var err error
-		if d.Netdev, err = j.Sys.netdev(d.PCI); err != nil {
-			return nil, err
+		if d.Netdev, err = j.Sys.home(d); err != nil {
+			return Link{}, err
+		}
+		if d.Netdev != "" {
+			if link, lookErr := j.host.LinkByName(d.Netdev); !errors.Is(lookErr, ErrNoLink) {
+				return link, lookErr
+			}
+		}
+		if d.Driver == "" {
+			return Link{}, network.Invalid.Errorf("sriov: %s has no driver: bind one, its own or vfio-pci", d)
+		}
+		if j.Now().After(giveUp) {
+			return Link{}, network.Again.Errorf("sriov: %s has no network device on the node, although driver %s is bound: another program may have moved it to a namespace of its own", d, d.Driver)
+		}
+		if err = wait(ctx, pause); err != nil {
+			return Link{}, err
 		}
 	}
-	return d, nil
 }
 
 // guardPF refuses to take a PF away that something else on the node needs.

@@ -50,6 +50,9 @@ type Conf struct {
 		Type string `json:"type"`
 	} `json:"ipam"`
 
+	Args struct {
+		CNI map[string]json.RawMessage `json:"cni"`
+	} `json:"args"`
 	RuntimeConfig struct {
 		MAC            string `json:"mac"`
 		DeviceID       string `json:"deviceID"`
@@ -65,8 +68,9 @@ const (
 	BestEffort = "best-effort" // a warning
 )
 
-// ParseConf reads a configuration and CNI_ARGS, in which VF, VLAN and MAC
-// take the place of the keys; runtimeConfig stands above both. Errors are
+// ParseConf reads a configuration. VF, VLAN and MAC in CNI_ARGS take the place
+// of the keys, those in args.cni (the annotation's cni-args) of both, and
+// runtimeConfig stands above all. Errors are
 // Malformed or Invalid and name the key, the value and what is legal.
 func ParseConf(stdin []byte, args string) (*Conf, error) {
 	c, err := decode(stdin)
@@ -76,8 +80,10 @@ func ParseConf(stdin []byte, args string) (*Conf, error) {
 	if err = c.refuseUnknownHardware(stdin); err != nil {
 		return nil, err
 	}
-	if err = c.takeArgs(args); err != nil {
-		return nil, err
+	for _, asked := range [][][2]string{fromCNIArgs(args), fromArgsCNI(c.Args.CNI)} {
+		if err = c.take(asked); err != nil {
+			return nil, err
+		}
 	}
 	if c.RuntimeConfig.MAC != "" {
 		c.MAC = c.RuntimeConfig.MAC

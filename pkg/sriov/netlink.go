@@ -287,7 +287,9 @@ func (n *kernelNetns) AddRoute(index int, r Route) error {
 	if r.Scope >= 0 {
 		out.Scope = netlink.Scope(r.Scope)
 	}
-	return handle.RouteAdd(out)
+	// Another NIC may have a route to the same: as the reference plugins do, this
+	// one goes before it. Which of them carries what is decided later.
+	return handle.RouteAddEcmp(out)
 }
 
 // library returns a handle of the library, for what it does well.

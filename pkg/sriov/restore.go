@@ -130,7 +130,7 @@ func (j *job) awaitHome(ctx context.Context, d *Device) (*Link, error) {
 	waiting, cancel := context.WithTimeout(ctx, homePatience)
 	defer cancel()
 	for {
-		name, err := j.Sys.netdev(d.PCI)
+		name, err := j.Sys.home(d)
 		if err != nil {
 			return nil, err
 		}

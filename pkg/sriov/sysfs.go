@@ -161,6 +161,15 @@ func (s Sysfs) netdev(pci string) (string, error) {
 	return names[0], nil
 }
 
+// home returns the name of a device's network device in the node's namespace,
+// "" while it has none there.
+func (s Sysfs) home(d *Device) (string, error) {
+	if d.Index < 0 {
+		return s.uplink(d.PCI)
+	}
+	return s.netdev(d.PCI)
+}
+
 func (s Sysfs) netdevs(pci string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir(pci), "net"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -55,28 +54,6 @@ func (c *Conf) refuseUnknownHardware(stdin []byte) error {
 	}
 	if guid := c.RuntimeConfig.InfinibandGUID; guid != "" {
 		return network.Invalid.Errorf("sriov: infinibandGUID %q: InfiniBand is not supported yet; remove \"infiniband-guid\" from the pod's annotation, or use ib-sriov-cni for this network", clip(guid))
-	}
-	return nil
-}
-
-// takeArgs reads CNI_ARGS. Keys of others are theirs.
-func (c *Conf) takeArgs(args string) error {
-	for pair := range strings.SplitSeq(args, ";") {
-		key, value, _ := strings.Cut(pair, "=")
-		switch key {
-		case "MAC":
-			c.MAC = value
-		case "VF", "VLAN":
-			n, err := strconv.Atoi(value)
-			if err != nil {
-				return network.Invalid.Errorf("sriov: %s=%s in CNI_ARGS (\"cni-args\" of the pod's annotation): want a whole number", key, clip(value))
-			}
-			if key == "VF" {
-				c.VF = &n
-			} else {
-				c.VLAN = &n
-			}
-		}
 	}
 	return nil
 }
