@@ -90,6 +90,9 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err = a.ShowVFs(inventory("/sys", f.StateDir)); err != nil {
+		return err
+	}
 	if _, err = os.Stat(f.NetnsDir); err != nil {
 		f.Log.Warn("nothing can be told to be left over without the pods' namespaces: mount them, or correct --netns-dir", "error", err.Error())
 	}

@@ -27,7 +27,7 @@ func TestBadConfiguration(t *testing.T) {
 		"namespace":       {obj{"globalNamespaces": "a,B/.."}, 7, []string{"globalNamespaces", "B/.."}},
 		"routing":         {obj{"routing": obj{"mode": "sbr"}}, 7, []string{"routing.mode", "sbr", "guard", "plain"}},
 		"every address":   {obj{"clusterCIDRs": []string{"10.0.0.0/8", "::/0"}}, 7, []string{"clusterCIDRs[1]", "::/0", "Services"}},
-		"embedded":        {obj{"embedded": []string{"sriov"}}, 7, []string{"embedded", "sriov"}},
+		"embedded":        {obj{"embedded": []string{"fancy"}}, 7, []string{"embedded", "fancy"}},
 		"annotations":     {obj{"runtimeConfig": obj{"io.kubernetes.cri.pod-annotations": []int{1}}}, 7, []string{"pod-annotations"}},
 		"prevResult":      {obj{"prevResult": obj{"cniVersion": "1.0.0", "ips": 7}}, 6, []string{"prevResult"}},
 		"name":            {obj{"name": "../x"}, 7, []string{"network name"}},

@@ -29,7 +29,7 @@ func (c *call) gc(ctx context.Context) error {
 		return network.Invalid.Errorf("GC without cni.dev/valid-attachments: nothing is collected, since without the list every attachment would be")
 	}
 	before, _ := c.known(ctx) // what cannot be read now is said below
-	failed := c.collectStale(ctx, before.stale)
+	failed := append(c.collectStale(ctx, before.stale), c.collectHeld(ctx))
 	now, unreadable := c.known(ctx)
 	if len(unreadable) > 0 {
 		// Nobody knows which attachments are in use.
@@ -48,6 +48,18 @@ func (c *call) gc(ctx context.Context) error {
 			asking, cancel := context.WithTimeout(ctx, leastShare)
 			failed = append(failed, c.runner.GC(asking, attachment, now.valid[name]))
 			cancel()
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// collectHeld takes back what embedded plugins hold for namespaces that are
+// gone: devices whose container's journal was lost.
+func (c *call) collectHeld(ctx context.Context) error {
+	var failed []error
+	for _, name := range slices.Sorted(maps.Keys(c.runner.Embedded)) {
+		if collector, ok := c.runner.Embedded[name].(network.Collector); ok {
+			failed = append(failed, collector.Collect(ctx, c.config.StateDir))
 		}
 	}
 	return errors.Join(failed...)

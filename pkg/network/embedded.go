@@ -39,6 +39,14 @@ type State interface {
 // executable: what a plugin uses to call its IPAM.
 type Exec func(ctx context.Context, pluginType string, call Call) ([]byte, error)
 
+// Collector is an Embedded that holds things of the node for its attachments.
+type Collector interface {
+	Embedded
+	// Collect takes back what it holds for namespaces that are gone, whatever
+	// the network. GC calls it.
+	Collect(ctx context.Context, stateDir string) error
+}
+
 // Heir is an Embedded that can undo what another program attached before it.
 type Heir interface {
 	Embedded

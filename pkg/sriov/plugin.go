@@ -49,8 +49,9 @@ func (p *Plugin) Run(ctx context.Context, call network.Call) ([]byte, error) {
 		return nil, j.del(ctx)
 	case "CHECK":
 		return nil, j.check(ctx)
-	case "GC":
-		return nil, j.gc(ctx)
+	case "GC": // of VFs: Collect
+		_, err = j.ipam(ctx)
+		return nil, err
 	}
 	return nil, network.Environment.Errorf("sriov: CNI_COMMAND %q is not known", call.Command)
 }

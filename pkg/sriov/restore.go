@@ -25,8 +25,12 @@ func (j *job) restore(ctx context.Context, r *Record, netns string) error {
 		return nil // the state ended with that boot
 	}
 	d, err := j.device(r)
-	if err != nil || d == nil {
+	if err != nil {
 		return err
+	}
+	if d == nil {
+		j.log.Info("the device is gone from the node: there is nothing to restore", "device", r.PCI)
+		return nil
 	}
 	pod, err := j.openIfThere(netns)
 	if err != nil {
@@ -54,7 +58,6 @@ func (j *job) restore(ctx context.Context, r *Record, netns string) error {
 // device returns the record's device, nil when the node has it no more.
 func (j *job) device(r *Record) (*Device, error) {
 	if !j.Sys.has(r.PCI) {
-		j.log.Warn("the device is gone from the node: there is nothing to restore", "device", r.PCI)
 		return nil, nil
 	}
 	if r.Index >= 0 {

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
+	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
+)
+
+// vfsFlags are the flags of `vfs`.
+type vfsFlags struct {
+	output, stateDir, sys string
+}
+
+func vfsCommand() *cobra.Command {
+	f := &vfsFlags{}
+	cmd := &cobra.Command{
+		Use:   "vfs",
+		Short: "List the node's SR-IOV VFs, and whose they are",
+		Long: `List the node's SR-IOV virtual functions (VFs), and the physical functions (PFs)
+that went to a pod themselves: what they are, in which state, and whose.
+
+  free         nobody has it
+  allocated    kubelet gave it to a container (the agent knows of that)
+  in pod       it is configured for a pod that lives
+  leaked       its pod has ended, and its release is still to come
+  quarantined  it could not be restored; REASON says why`,
+		Example: `  multiplexerd vfs
+  multiplexerd vfs -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("state-dir") {
+				if _, err := os.Stat(f.stateDir); err != nil {
+					return fmt.Errorf("%w; --state-dir has to be stateDir of multiplexer's configuration", err)
+				}
+			}
+			return f.list(cmd.OutOrStdout())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.output, "output", "o", "table", "table or json")
+	flags.StringVar(&f.stateDir, "state-dir", "/var/lib/cni/multiplexer", "stateDir of multiplexer's configuration")
+	flags.StringVar(&f.sys, "sysfs", "/sys", "where sysfs is mounted")
+	if err := flags.MarkHidden("sysfs"); err != nil {
+		panic(err) // the flag is named above
+	}
+	return cmd
+}
+
+// inventory reads the node's VFs.
+func inventory(sys, stateDir string) sriov.Inventory {
+	return sriov.Inventory{
+		Sys:    sriov.Sysfs(sys),
+		Kernel: sriov.Resident{Linux: sriov.Linux{Sys: sriov.Sysfs(sys)}},
+		Claims: sriov.NewClaims(stateDir, "/var/lib/cni/sriov"),
+	}
+}
+
+func (f *vfsFlags) list(out io.Writer) error {
+	if err := oneOf("--output", f.output, "table", "json"); err != nil {
+		return err
+	}
+	i := inventory(f.sys, f.stateDir)
+	var err error
+	if i.Boot, err = podns.BootID("/proc/sys/kernel/random/boot_id"); err != nil {
+		return err
+	}
+	pfs, rows, lookErr := i.Look()
+	if errors.Is(lookErr, fs.ErrPermission) {
+		lookErr = fmt.Errorf("%w; run it as root", lookErr)
+	}
+	switch {
+	case lookErr != nil && rows == nil: // that there is none is not known
+	case f.output == "json":
+		err = vfsJSON(out, rows)
+	case len(rows) == 0:
+		err = noVFs(out, pfs)
+	default:
+		err = vfsTable(out, rows)
+	}
+	return errors.Join(err, lookErr)
+}
+
+func vfsJSON(out io.Writer, rows []sriov.VFRow) error {
+	if rows == nil {
+		rows = []sriov.VFRow{}
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(rows)
+}
+
+func vfsTable(out io.Writer, rows []sriov.VFRow) error {
+	lines := [][]string{sriov.TableHeader()}
+	for i := range rows {
+		lines = append(lines, rows[i].TableRow())
+	}
+	return table(out, lines)
+}
+
+func noVFs(out io.Writer, pfs []string) error {
+	text := "This node has no network card that can have VFs (no PCI device with sriov_totalvfs)."
+	if len(pfs) > 0 {
+		text = "No PF of this node has VFs: " + strings.Join(pfs, ", ") + "; make some by sriov_numvfs."
+	}
+	_, err := fmt.Fprintln(out, text)
+	return err
+}
