@@ -348,6 +348,7 @@ func (m *machine) cards() string {
 			fmt.Fprintf(&out, "  %s driver %s %v", pci, filepath.Base(driver), rerr)
 			for _, l := range links {
 				if l.PCI == pci {
+					slices.Sort(l.AltNames)
 					fmt.Fprintf(&out, " %s %v %s mtu %d up %t", l.Name, l.AltNames, l.MAC, l.MTU, l.Up)
 				}
 			}
