@@ -53,6 +53,13 @@ func newMachine(t *testing.T) *machine {
 	for _, pci := range guest.PFs() {
 		m.pfs = append(m.pfs, m.makeVFs(pci, vfsPerPF))
 	}
+	t.Cleanup(func() {
+		if t.Failed() { // its VFs are no state to begin the next test with
+			for _, pci := range guest.PFs() {
+				m.must(os.WriteFile(filepath.Join("/sys/bus/pci/devices", pci, "sriov_numvfs"), []byte("0"), 0))
+			}
+		}
+	})
 	return m
 }
 
@@ -333,12 +340,12 @@ func (m *machine) cards() string {
 	m.must(err)
 	var out strings.Builder
 	for _, before := range m.pfs {
-		pf, err := sys.PF(before.PCI)
-		m.must(err)
-		link, err := host.LinkByName(pf.Name)
-		m.must(err)
-		vfs, err := host.VFs(link.Index)
-		m.must(err)
+		pf, pfErr := sys.PF(before.PCI)
+		m.must(pfErr)
+		link, linkErr := host.LinkByName(pf.Name)
+		m.must(linkErr)
+		vfs, readErr := host.VFs(link.Index)
+		m.must(readErr)
 		fmt.Fprintf(&out, "PF %s %s mtu %d up %t\n", pf.PCI, pf.Name, link.MTU, link.Up)
 		for _, vf := range vfs {
 			fmt.Fprintf(&out, "  VF %d %+v\n", vf.Index, vf.Admin)

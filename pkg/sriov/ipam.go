@@ -36,10 +36,20 @@ func (j *job) address(ctx context.Context, pod Netns, link Link) (*current.Resul
 	if err != nil || pod == nil {
 		return result, err
 	}
-	if err = j.setAddresses(pod, link, result); err != nil {
+	announced, err := j.awaitCarrier(ctx, pod, link)
+	if err != nil {
 		return nil, err
 	}
-	return result, j.announce(ctx, pod, link, result)
+	// Some cards send a VF's own multicast back to it. The kernel would take our
+	// announcement for a duplicate: what we announce is not detected, and the
+	// kernel itself announces what is.
+	if err = j.setAddresses(pod, link, result, !announced); err != nil {
+		return nil, err
+	}
+	if announced {
+		j.announce(ctx, pod, link, result)
+	}
+	return result, nil
 }
 
 func (j *job) readIPAM(out []byte) (*current.Result, error) {
@@ -69,14 +79,14 @@ func (j *job) readIPAM(out []byte) (*current.Result, error) {
 	return result, nil
 }
 
-func (j *job) setAddresses(pod Netns, link Link, result *current.Result) error {
+func (j *job) setAddresses(pod Netns, link Link, result *current.Result, detect bool) error {
 	for _, address := range prefixes(result) {
 		if address.Addr().Is6() {
 			if err := pod.AllowIPv6(link.Name); err != nil {
 				return err
 			}
 		}
-		if err := pod.AddAddress(link.Index, address); err != nil {
+		if err := pod.AddAddress(link.Index, address, detect); err != nil {
 			return fmt.Errorf("add address %s to %s: %w", address, link.Name, err)
 		}
 	}
@@ -131,40 +141,41 @@ const (
 	repeatAfter     = 100 * time.Millisecond
 )
 
-// announce tells the link, and again a moment later, whose the pod's
-// addresses are: a neighbour may remember the pod that had them before. On a
-// link that comes up later the kernel announces IPv6 addresses by itself
-// (Prepare), and IPv4 neighbours learn from the pod's first packet.
-func (j *job) announce(ctx context.Context, pod Netns, link Link, result *current.Result) error {
+// awaitCarrier reports whether the addresses are to be announced: the network
+// wants it, and the link comes up in time. On one that comes up later the
+// kernel announces IPv6 addresses by itself, and IPv4 neighbours learn from
+// the pod's first packet.
+func (j *job) awaitCarrier(ctx context.Context, pod Netns, link Link) (bool, error) {
 	if j.conf.Announce != nil && !*j.conf.Announce {
-		return nil
+		return false, nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, carrierPatience)
 	defer cancel()
 	for {
 		now, err := pod.LinkByName(link.Name)
-		if err != nil {
-			return err
-		}
-		if now.Carrier {
-			break
+		if err != nil || now.Carrier {
+			return now.Carrier, err
 		}
 		if wait(waiting, pause) != nil {
-			return nil //nolint:nilerr // see above
+			return false, nil //nolint:nilerr // see above
 		}
 	}
+}
+
+// announce tells the link, and again a moment later, whose the pod's
+// addresses are: a neighbour may remember the pod that had them before.
+func (j *job) announce(ctx context.Context, pod Netns, link Link, result *current.Result) {
 	var addresses []netip.Addr
 	for _, p := range prefixes(result) {
 		addresses = append(addresses, p.Addr())
 	}
 	for n := range 2 {
 		if n > 0 && wait(ctx, repeatAfter) != nil {
-			break
+			return
 		}
 		if err := pod.Announce(link.Index, link.MAC, addresses); err != nil {
 			j.log.Warn("the pod's addresses cannot be announced: neighbours learn of them when they ask", "error", err.Error())
-			break
+			return
 		}
 	}
-	return nil
 }

@@ -43,10 +43,13 @@ type Netns interface {
 	SetVF(pf, vf int, k Knob, a Admin) error
 
 	Addresses(index int) ([]netip.Prefix, error)
-	AddAddress(index int, address netip.Prefix) error
+	// AddAddress gives a device an address. detect: an IPv6 address is looked
+	// for at the link's other nodes first, usable meanwhile, and announced by
+	// the kernel when that has ended (Prepare).
+	AddAddress(index int, address netip.Prefix, detect bool) error
 	AddRoute(index int, route Route) error
 	// Prepare makes a device of a pod announce its addresses by itself, and
-	// use IPv6 addresses before their detection of duplicates ends.
+	// use IPv6 addresses before their detection of duplicates ends (AddAddress).
 	Prepare(name string) error
 	// AllowIPv6 takes a switched-off IPv6 back for a device that gets an address.
 	AllowIPv6(name string) error

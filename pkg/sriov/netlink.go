@@ -258,15 +258,17 @@ func (n *kernelNetns) Addresses(index int) ([]netip.Prefix, error) {
 }
 
 // AddAddress implements Netns.
-func (n *kernelNetns) AddAddress(index int, address netip.Prefix) error {
+func (n *kernelNetns) AddAddress(index int, address netip.Prefix, detect bool) error {
 	handle, err := n.library()
 	if err != nil {
 		return err
 	}
 	a := &netlink.Addr{IPNet: netOf(address)}
-	if address.Addr().Is6() {
-		// Usable at once; found out to be somebody else's, it is given up.
+	switch {
+	case address.Addr().Is6() && detect:
 		a.Flags = unix.IFA_F_OPTIMISTIC
+	case address.Addr().Is6():
+		a.Flags = unix.IFA_F_NODAD
 	}
 	return handle.AddrAdd(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}, a)
 }
