@@ -112,6 +112,7 @@ test-main: build plugins kube test-packages race-compiler
 test-sriov: build plugins guest test-packages
 	@$(USE_PLUGINS); $(USE_GUEST); tools/suite.sh "tests on real VFs, in a guest" \
 		env CGO_ENABLED=0 go test -count=1 -timeout 30m -v ./internal/sriovguest
+	@$(USE_PLUGINS); $(USE_GUEST); tools/suite.sh "routing suite in the guest" tools/guesttest.sh ./internal/routetest
 
 .PHONY: test-nested
 test-nested: build plugins test-packages race-compiler

@@ -83,7 +83,8 @@ func readRule(in *netlink.Rule) (Rule, bool) {
 	if in.SuppressPrefixlen > 0 {
 		out.Suppress = in.SuppressPrefixlen
 	}
-	special := in.SuppressPrefixlen == 0 || in.SuppressIfgroup >= 0 || in.Invert || in.Mark != 0 || in.IifName != "" || in.Tos != 0 || in.IPProto > 0 || in.Dport != nil || in.Sport != nil || in.UIDRange != nil
+	// Without a table it is a VRF's, and says nothing of what is in none.
+	special := in.Table == unix.RT_TABLE_UNSPEC || in.SuppressPrefixlen == 0 || in.SuppressIfgroup >= 0 || in.Invert || in.Mark != 0 || in.IifName != "" || in.Tos != 0 || in.IPProto > 0 || in.Dport != nil || in.Sport != nil || in.UIDRange != nil
 	return out, known && !special
 }
 

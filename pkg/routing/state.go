@@ -11,7 +11,7 @@ import (
 )
 
 // State is what the kernel holds in a pod's namespace, as far as the rules
-// care: no loopback, no dummies, no table "local".
+// care: no loopback, no dummies, no VRFs and what is in them, no table "local".
 type State struct {
 	Links     []Link
 	Addresses []Address
@@ -62,8 +62,10 @@ func (p *Pod) State() (*State, error) {
 	for _, l := range links {
 		attrs := l.Attrs()
 		names[attrs.Index], p.index[attrs.Name] = attrs.Name, attrs.Index
-		// An address on a dummy is one of the pod itself, as on lo.
-		if attrs.Flags&net.FlagLoopback == 0 && l.Type() != "dummy" {
+		// An address on a dummy is one of the pod itself, as on lo. A VRF is a
+		// routing domain of its own: its rule comes before ours, and main has
+		// none of its routes.
+		if attrs.Flags&net.FlagLoopback == 0 && l.Type() != "dummy" && !inVRF(l, links) {
 			s.Links = append(s.Links, Link{Name: attrs.Name, Up: attrs.Flags&net.FlagUp != 0})
 		}
 	}
@@ -81,6 +83,12 @@ func (p *Pod) State() (*State, error) {
 	}
 	s.Rules, err = p.rules()
 	return s, err
+}
+
+// inVRF reports whether a link is a VRF or belongs to one.
+func inVRF(l netlink.Link, links []netlink.Link) bool {
+	master := l.Attrs().MasterIndex
+	return l.Type() == "vrf" || slices.ContainsFunc(links, func(m netlink.Link) bool { return m.Attrs().Index == master && m.Type() == "vrf" })
 }
 
 // isGlobal reports whether an address can be one end of a connection that
