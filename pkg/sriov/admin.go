@@ -77,6 +77,25 @@ func (a Admin) value(k Knob) string {
 	return a.LinkState
 }
 
+// with returns the state with one knob as another state has it.
+func (a Admin) with(k Knob, from Admin) Admin {
+	switch k {
+	case KnobVLAN:
+		a.VLAN, a.QoS, a.Proto = from.VLAN, from.QoS, from.Proto
+	case KnobMAC:
+		a.MAC = from.MAC
+	case KnobRate:
+		a.MinTxRate, a.MaxTxRate = from.MinTxRate, from.MaxTxRate
+	case KnobSpoofChk:
+		a.SpoofChk = from.SpoofChk
+	case KnobTrust:
+		a.Trust = from.Trust
+	case KnobLinkState:
+		a.LinkState = from.LinkState
+	}
+	return a
+}
+
 // How long a driver that is busy, or takes a value over late, is waited for.
 const (
 	knobPatience = 2 * time.Second

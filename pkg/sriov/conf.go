@@ -97,7 +97,7 @@ func ParseConf(stdin []byte, args string) (*Conf, error) {
 	return c, c.validate()
 }
 
-// decode reads the JSON and nothing else: what DEL needs.
+// decode reads the JSON and nothing else.
 func decode(stdin []byte) (*Conf, error) {
 	var c Conf
 	if err := json.Unmarshal(stdin, &c); err != nil {
@@ -105,6 +105,17 @@ func decode(stdin []byte) (*Conf, error) {
 		if errors.As(err, &wrong) && wrong.Field != "" {
 			return nil, network.Invalid.Errorf("sriov: key %q is a JSON %s, want %s", wrong.Field, wrong.Value, wanted(wrong.Type.Kind().String()))
 		}
+		return nil, network.Malformed.Errorf("sriov: configuration: %w", err)
+	}
+	return &c, nil
+}
+
+// decodeAnyhow leaves keys out whose JSON has another type than we know: what
+// ADD refused, and what a later version of us wrote, must still be released.
+func decodeAnyhow(stdin []byte) (*Conf, error) {
+	var c Conf
+	var wrong *json.UnmarshalTypeError
+	if err := json.Unmarshal(stdin, &c); err != nil && (!errors.As(err, &wrong) || wrong.Field == "") {
 		return nil, network.Malformed.Errorf("sriov: configuration: %w", err)
 	}
 	return &c, nil

@@ -28,7 +28,22 @@ import (
 // foreignConf is what counts here of a record of sriov-cni.
 type foreignConf struct {
 	DeviceID    string
+	Vlan        *int
+	SpoofChk    string
+	Trust       string
+	LinkState   string `json:"link_state"`
+	MinTxRate   *int   `json:"min_tx_rate"`
+	MaxTxRate   *int   `json:"max_tx_rate"`
 	OrigVfState foreignState
+}
+
+// changed are the knobs that sriov-cni sets by this configuration. The
+// administrative address it sets back always.
+func (f *foreignConf) changed() []Knob {
+	c := Conf{
+		MAC: "always", VLAN: f.Vlan, SpoofChk: f.SpoofChk, Trust: f.Trust, LinkState: f.LinkState, MinTxRate: f.MinTxRate, MaxTxRate: f.MaxTxRate,
+	}
+	return c.knobs()
 }
 
 // foreignState is sriov-cni's VfState.
@@ -69,7 +84,7 @@ func (f *foreignConf) record(container, ifname string) (*Record, error) {
 		admin.MAC = zeroMAC
 	}
 	return &Record{
-		Container: container, IfName: ifname, PCI: pci,
+		Container: container, IfName: ifname, PCI: pci, Set: f.changed(),
 		Original: Original{Admin: &admin, Netdev: was.HostIFName, MAC: strings.ToLower(was.EffectiveMAC), MTU: was.MTU},
 	}, nil
 }
@@ -150,19 +165,23 @@ func (j *job) giveBackForeign(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err = j.restoreForeign(ctx, r); err != nil {
+	taken, err := j.restoreForeign(ctx, r)
+	if err != nil {
 		return err
 	}
-	return errors.Join(j.claims.dropForeign(r), remove(path))
+	if !taken { // or the allocation is the other pod's
+		err = j.claims.dropForeign(r)
+	}
+	return errors.Join(err, remove(path))
 }
 
-// restoreForeign restores a VF unless another pod has it by now. Which boot
+// restoreForeign restores a VF unless another pod has taken it by now. Which boot
 // the record is of nobody wrote down: a namespace that is gone, and a VF
 // that is on the node under its own name and address, needs nothing.
-func (j *job) restoreForeign(ctx context.Context, r *Record) error {
+func (j *job) restoreForeign(ctx context.Context, r *Record) (taken bool, err error) {
 	claim, err := j.claims.Get(r.PCI)
 	if err != nil || claim != nil {
-		return err
+		return claim != nil, err
 	}
 	netns := ""
 	if _, err = podns.Cookie(j.call.Netns); err == nil {
@@ -170,19 +189,40 @@ func (j *job) restoreForeign(ctx context.Context, r *Record) error {
 	}
 	if other := j.claims.foreignHolder(r.PCI); other != "" && other != j.call.Netns {
 		if _, err = podns.Cookie(other); err == nil {
-			return nil // sriov-cni gave it to another pod
+			return true, nil // sriov-cni gave it to another pod
 		}
 	}
 	d, err := j.device(r)
 	if err != nil || d == nil {
-		return err
+		return false, err
 	}
 	r.PF, r.Index, r.Boot = d.PF.PCI, d.Index, j.boot
 	r.Original.Driver = d.Driver
 	if r.Original.Driver == "" || d.userspace() {
 		r.Original.Netdev = ""
 	}
-	return j.restore(ctx, r, netns)
+	if err = j.keepUnchanged(r, d); err != nil {
+		return false, err
+	}
+	return false, j.restore(ctx, r, netns)
+}
+
+// keepUnchanged leaves what sriov-cni did not change as it is now: its record
+// says yes or no also where the driver has no such setting.
+func (j *job) keepUnchanged(r *Record, d *Device) error {
+	pf, err := j.pf(d)
+	if err != nil {
+		return err
+	}
+	admin, err := j.admin(pf, d)
+	if err != nil {
+		return err
+	}
+	for _, k := range r.Set {
+		admin = admin.with(k, *r.Original.Admin)
+	}
+	r.Original.Admin = &admin
+	return nil
 }
 
 // foreignHolder is the namespace that has a VF by sriov-cni's word, "" = none.

@@ -187,28 +187,31 @@ func (n *kernelNetns) altName(kind, index int, name string) error {
 
 // readLink takes a device over from RTM_NEWLINK.
 func readLink(m []byte) (Link, error) {
+	if len(m) < unix.SizeofIfInfomsg {
+		return Link{}, fmt.Errorf("read a network device: %d bytes: %w", len(m), unix.EINVAL)
+	}
 	msg := nl.DeserializeIfInfomsg(m)
-	attrs, err := nl.ParseRouteAttr(m[msg.Len():])
+	attrs, err := attributes(m[msg.Len():])
 	if err != nil {
 		return Link{}, fmt.Errorf("read a network device: %w", err)
 	}
 	link := Link{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0, Carrier: msg.Flags&unix.IFF_RUNNING != 0}
 	for _, attr := range attrs {
-		switch attr.Attr.Type &^ unix.NLA_F_NESTED {
+		switch attr.kind {
 		case unix.IFLA_IFNAME:
-			link.Name = nl.BytesToString(attr.Value)
+			link.Name = unix.ByteSliceToString(attr.value)
 		case unix.IFLA_ADDRESS:
-			link.MAC = net.HardwareAddr(attr.Value).String()
+			link.MAC = net.HardwareAddr(attr.value).String()
 		case unix.IFLA_MTU:
-			link.MTU = word(attr.Value)
+			link.MTU = word(attr.value)
 		case unix.IFLA_MAX_MTU:
-			link.MaxMTU = word(attr.Value)
+			link.MaxMTU = word(attr.value)
 		case unix.IFLA_MASTER:
-			link.Master = word(attr.Value)
+			link.Master = word(attr.value)
 		case unix.IFLA_PARENT_DEV_NAME:
-			link.PCI = nl.BytesToString(attr.Value)
+			link.PCI = unix.ByteSliceToString(attr.value)
 		case unix.IFLA_PROP_LIST:
-			if link.AltNames, err = readAltNames(attr.Value); err != nil {
+			if link.AltNames, err = readAltNames(attr.value); err != nil {
 				return Link{}, err
 			}
 		}
@@ -217,17 +220,39 @@ func readLink(m []byte) (Link, error) {
 }
 
 func readAltNames(list []byte) ([]string, error) {
-	attrs, err := nl.ParseRouteAttr(list)
+	attrs, err := attributes(list)
 	if err != nil {
 		return nil, fmt.Errorf("read a network device's names: %w", err)
 	}
 	var names []string
 	for _, attr := range attrs {
-		if attr.Attr.Type == unix.IFLA_ALT_IFNAME {
-			names = append(names, nl.BytesToString(attr.Value))
+		if attr.kind == unix.IFLA_ALT_IFNAME {
+			names = append(names, unix.ByteSliceToString(attr.value))
 		}
 	}
 	return names, nil
+}
+
+// attribute is one of a netlink message.
+type attribute struct {
+	kind  int
+	value []byte
+}
+
+// attributes reads a list of them. The library's reader panics where a list
+// ends within the padding of its last one.
+func attributes(list []byte) ([]attribute, error) {
+	var out []attribute
+	for len(list) >= unix.SizeofRtAttr {
+		size := int(binary.NativeEndian.Uint16(list))
+		if size < unix.SizeofRtAttr || size > len(list) {
+			return nil, unix.EINVAL
+		}
+		kind := binary.NativeEndian.Uint16(list[2:]) &^ unix.NLA_F_NESTED
+		out = append(out, attribute{kind: int(kind), value: list[unix.SizeofRtAttr:size]})
+		list = list[min((size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(list)):]
+	}
+	return out, nil
 }
 
 func word(b []byte) int {

@@ -1,6 +1,7 @@
 package sriov
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -23,27 +24,29 @@ func (n *kernelNetns) readVFs(pf, filter int) ([]VF, error) {
 	if len(messages) == 0 {
 		return nil, ErrNoLink
 	}
-	msg := nl.DeserializeIfInfomsg(messages[0])
-	attrs, err := nl.ParseRouteAttr(messages[0][msg.Len():])
+	if len(messages[0]) < unix.SizeofIfInfomsg {
+		return nil, unix.EINVAL
+	}
+	attrs, err := attributes(messages[0][unix.SizeofIfInfomsg:])
 	if err != nil {
 		return nil, err
 	}
 	for _, attr := range attrs {
-		if attr.Attr.Type&^unix.NLA_F_NESTED == unix.IFLA_VFINFO_LIST {
-			return readVFList(attr.Value)
+		if attr.kind == unix.IFLA_VFINFO_LIST {
+			return readVFList(attr.value)
 		}
 	}
 	return nil, nil
 }
 
 func readVFList(list []byte) ([]VF, error) {
-	infos, err := nl.ParseRouteAttr(list)
+	infos, err := attributes(list)
 	if err != nil {
 		return nil, fmt.Errorf("IFLA_VFINFO_LIST: %w", err)
 	}
 	var vfs []VF
 	for _, info := range infos {
-		vf, readErr := readVF(info.Value)
+		vf, readErr := readVF(info.value)
 		if readErr != nil {
 			return nil, fmt.Errorf("IFLA_VF_INFO: %w", readErr)
 		}
@@ -54,10 +57,10 @@ func readVFList(list []byte) ([]VF, error) {
 
 func readVF(info []byte) (VF, error) {
 	vf := VF{Index: -1, Admin: Admin{MAC: zeroMAC, Proto: proto8021Q, LinkState: linkAuto}}
-	attrs, err := nl.ParseRouteAttr(info)
+	attrs, err := attributes(info)
 	for _, attr := range attrs {
 		if err == nil {
-			err = vf.take(int(attr.Attr.Type&^unix.NLA_F_NESTED), attr.Value)
+			err = vf.take(attr.kind, attr.value)
 		}
 	}
 	return vf, err
@@ -95,23 +98,40 @@ func (vf *VF) take(kind int, value []byte) error {
 	case kind == nl.IFLA_VF_LINK_STATE && setting >= 0 && setting < len(linkStates()):
 		vf.LinkState = linkStates()[setting]
 	case kind == nl.IFLA_VF_STATS:
-		stats := nl.DeserializeVfStats(value)
-		vf.Counters = Counters{
-			RxPackets: stats.RxPackets, TxPackets: stats.TxPackets, RxBytes: stats.RxBytes, TxBytes: stats.TxBytes,
-			RxDropped: stats.RxDropped, TxDropped: stats.TxDropped,
+		return vf.takeCounters(value)
+	}
+	return nil
+}
+
+// takeCounters does not leave it to the library: its numbers for what was
+// dropped are not the kernel's (v1.3.1 knows nothing of IFLA_VF_STATS_PAD).
+func (vf *VF) takeCounters(list []byte) error {
+	stats, err := attributes(list)
+	if err != nil {
+		return fmt.Errorf("IFLA_VF_STATS: %w", err)
+	}
+	counters := map[int]*uint64{
+		unix.IFLA_VF_STATS_RX_PACKETS: &vf.RxPackets, unix.IFLA_VF_STATS_TX_PACKETS: &vf.TxPackets,
+		unix.IFLA_VF_STATS_RX_BYTES: &vf.RxBytes, unix.IFLA_VF_STATS_TX_BYTES: &vf.TxBytes,
+		unix.IFLA_VF_STATS_RX_DROPPED: &vf.RxDropped, unix.IFLA_VF_STATS_TX_DROPPED: &vf.TxDropped,
+	}
+	const size = 8
+	for _, stat := range stats {
+		if counter := counters[stat.kind]; counter != nil && len(stat.value) >= size {
+			*counter = binary.NativeEndian.Uint64(stat.value)
 		}
 	}
 	return nil
 }
 
 func (vf *VF) takeProto(list []byte) error {
-	infos, err := nl.ParseRouteAttr(list)
+	infos, err := attributes(list)
 	if err != nil {
 		return fmt.Errorf("IFLA_VF_VLAN_LIST: %w", err)
 	}
 	const protoAt = 12 // a big-endian number behind three words
 	for _, info := range infos {
-		if len(info.Value) >= protoAt+2 && int(info.Value[protoAt])<<8|int(info.Value[protoAt+1]) == unix.ETH_P_8021AD {
+		if len(info.value) >= protoAt+2 && int(info.value[protoAt])<<8|int(info.value[protoAt+1]) == unix.ETH_P_8021AD {
 			vf.Proto = proto8021AD
 		}
 	}
@@ -134,13 +154,23 @@ func linkStates() []string { return []string{linkAuto, linkEnable, linkDisable} 
 
 // SetVF implements Netns.
 func (n *kernelNetns) SetVF(pf, vf int, k Knob, a Admin) error {
+	list, err := encodeVF(vf, k, a)
+	if err != nil {
+		return err
+	}
+	_, err = n.request(unix.RTM_SETLINK, unix.NLM_F_ACK, pf, list)
+	return err
+}
+
+// encodeVF makes the attribute that sets one knob.
+func encodeVF(vf int, k Knob, a Admin) (*nl.RtAttr, error) {
 	list := nl.NewRtAttr(unix.IFLA_VFINFO_LIST|unix.NLA_F_NESTED, nil)
 	info := list.AddRtAttr(nl.IFLA_VF_INFO|unix.NLA_F_NESTED, nil)
 	switch k {
 	case KnobMAC:
 		mac, err := net.ParseMAC(a.MAC)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		msg := nl.VfMac{Vf: uint32(vf)}
 		copy(msg.Mac[:], mac)
@@ -165,10 +195,9 @@ func (n *kernelNetns) SetVF(pf, vf int, k Knob, a Admin) error {
 		}
 		info.AddRtAttr(nl.IFLA_VF_LINK_STATE, msg.Serialize())
 	default:
-		return errors.ErrUnsupported
+		return nil, errors.ErrUnsupported
 	}
-	_, err := n.request(unix.RTM_SETLINK, unix.NLM_F_ACK, pf, list)
-	return err
+	return list, nil
 }
 
 // addVLAN names the protocol only where it is not 802.1q: an old driver

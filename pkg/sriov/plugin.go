@@ -31,7 +31,7 @@ func (p *Plugin) Run(ctx context.Context, call network.Call) ([]byte, error) {
 	parse := func() (*Conf, error) { return ParseConf(call.Stdin, call.Args) }
 	if call.Command != "ADD" && call.Command != "CHECK" {
 		// What a later version of us would refuse must still be released.
-		parse = func() (*Conf, error) { return decode(call.Stdin) }
+		parse = func() (*Conf, error) { return decodeAnyhow(call.Stdin) }
 	}
 	conf, err := parse()
 	if err != nil || call.Command == "STATUS" {

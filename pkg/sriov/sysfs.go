@@ -187,13 +187,14 @@ func (s Sysfs) netdevs(pci string) ([]string, error) {
 
 // uplink returns the PF's own network device: in switchdev mode its VFs'
 // representors hang below the same PCI device, and say so by their port's
-// name (pf0vf3); the uplink's is p0 or there is none.
+// name (pf0vf3, and pf0 for the host's PF on a card with a CPU of its own); the
+// uplink's is p0 or there is none.
 func (s Sysfs) uplink(pci string) (string, error) {
 	names, err := s.netdevs(pci)
 	if err != nil {
 		return "", err
 	}
-	representor := regexp.MustCompile(`^(c\d+)?pf\d+(vf|sf)\d+$`)
+	representor := regexp.MustCompile(`^(c\d+)?pf\d+((vf|sf)\d+)?$`)
 	for _, name := range names {
 		port := readWord(filepath.Join(s.dir(pci), "net", name, "phys_port_name"))
 		if !representor.MatchString(port) {

@@ -48,8 +48,10 @@ func (c *Conf) refuseUnknownHardware(stdin []byte) error {
 		{"l2enable", "leave \"ipam\" out for a NIC without addresses"},
 	}
 	for _, r := range refused {
-		if raw, ok := keys[r.key]; ok && !slices.Contains([]string{"null", "false", `""`}, string(raw)) {
-			return network.Invalid.Errorf("sriov: key %q (%s): %s", r.key, clip(string(raw)), r.why)
+		for key, raw := range keys { // in any case, as those plugins read them
+			if strings.EqualFold(key, r.key) && !slices.Contains([]string{"null", "false", `""`}, string(raw)) {
+				return network.Invalid.Errorf("sriov: key %q (%s): %s", r.key, clip(string(raw)), r.why)
+			}
 		}
 	}
 	if guid := c.RuntimeConfig.InfinibandGUID; guid != "" {
@@ -87,7 +89,7 @@ func (c *Conf) validateDevice() error {
 		}
 	}
 	if c.VF != nil && (*c.VF < 0 || *c.VF > maxVFs) {
-		return network.Invalid.Errorf("sriov: vf %d: want the index of a VF, 0 or more", *c.VF)
+		return network.Invalid.Errorf("sriov: vf %d: want the index of a VF, 0 or more, at most %d", *c.VF, maxVFs)
 	}
 	return c.validateChoice()
 }
@@ -160,7 +162,7 @@ func (c *Conf) validateRates() error {
 		value *int
 	}{{"min_tx_rate", c.MinTxRate}, {"max_tx_rate", c.MaxTxRate}} {
 		if rate.value != nil && (*rate.value < 0 || *rate.value > maxRate) {
-			return network.Invalid.Errorf("sriov: %s %d: want Mbps, 0 (no limit) or more", rate.key, *rate.value)
+			return network.Invalid.Errorf("sriov: %s %d: want Mbps, 0 (no limit) or more, at most %d", rate.key, *rate.value, maxRate)
 		}
 	}
 	if c.MinTxRate != nil && c.MaxTxRate != nil && *c.MaxTxRate != 0 && *c.MinTxRate > *c.MaxTxRate {
