@@ -6,29 +6,30 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
+	"github.com/multiplexer-cni/multiplexer/internal/benchtable"
 	"github.com/multiplexer-cni/multiplexer/pkg/agent"
 )
 
 // measureAgent compares ADD and DEL through the agent, which knows the same
 // networks as definitions, with multiplexer that reads them from files.
-func measureAgent(ctx context.Context, s *stand, p pace) ([]row, error) {
-	p.takes /= 2
-	var rows []row
+func measureAgent(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
+	p.Takes /= 2
+	var rows []benchtable.Row
 	for _, test := range []struct {
 		publish string
 		what    string
-		add     target
+		add     benchtable.Target
 	}{
-		{agent.PublishOff, "through the agent", atMost(1.05)},
-		{agent.PublishMulti, "agent that publishes", atMost(1.3)},
+		{agent.PublishOff, "through the agent", benchtable.AtMost(1.05)},
+		{agent.PublishMulti, "agent that publishes", benchtable.AtMost(1.3)},
 	} {
 		more, err := s.compareAgent(ctx, p, test.publish)
 		if err != nil {
 			return nil, fmt.Errorf("--publish %s: %w", test.publish, err)
 		}
-		more[0].target = test.add
+		more[0].Target = test.add
 		for i, verb := range []string{"ADD", "DEL"} {
-			more[i].name = fmt.Sprintf("%s, %d secondary networks, %s", verb, secondariesOfAgent, test.what)
+			more[i].Name = fmt.Sprintf("%s, %d secondary networks, %s", verb, secondariesOfAgent, test.what)
 		}
 		rows = append(rows, more...)
 	}
@@ -38,7 +39,7 @@ func measureAgent(ctx context.Context, s *stand, p pace) ([]row, error) {
 const secondariesOfAgent = 2
 
 // compareAgent returns the rows of ADD and of DEL.
-func (s *stand) compareAgent(ctx context.Context, p pace, publish string) ([]row, error) {
+func (s *stand) compareAgent(ctx context.Context, p benchtable.Pace, publish string) ([]benchtable.Row, error) {
 	process, err := s.startAgent(ctx, publish)
 	if err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func (s *stand) compareAgent(ctx context.Context, p pace, publish string) ([]row
 	}
 	without := s.oursFor(secondariesOfAgent, nil)
 	attached := 0
-	got, err := p.pairs(ctx,
+	got, err := p.Pairs(ctx,
 		func() ([]float64, error) { attached++; return through.cycle(ctx, pod) },
 		func() ([]float64, error) { return without.cycle(ctx, pod) })
 	if err != nil {
@@ -63,10 +64,10 @@ func (s *stand) compareAgent(ctx context.Context, p pace, publish string) ([]row
 	if err = process.didPublish(ctx, publish, attached); err != nil {
 		return nil, err
 	}
-	rows := make([]row, 2)
+	rows := make([]benchtable.Row, 2)
 	for k := range rows {
-		rows[k].unit = "ms"
-		rows[k].ours, rows[k].floor, rows[k].ratio = got.value(k)
+		rows[k].Unit = "ms"
+		rows[k].Ours, rows[k].Floor, rows[k].Ratio = got.Value(k)
 	}
 	return rows, nil
 }

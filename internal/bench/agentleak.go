@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/multiplexer-cni/multiplexer/internal/agenttest"
+	"github.com/multiplexer-cni/multiplexer/internal/benchtable"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 	"github.com/multiplexer-cni/multiplexer/pkg/agent"
 	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
@@ -27,9 +28,9 @@ import (
 // after many pods. It is this process: only from inside can garbage be
 // collected before the heap is looked at. So what libcni and the bench
 // themselves left would count as well.
-func measureLeak(ctx context.Context, s *stand, p pace) ([]row, error) {
+func measureLeak(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
 	cycles := 1000
-	if p.least < 10 {
+	if p.Least < 10 {
 		cycles /= quickly
 	}
 	c, err := s.cheapCaller()
@@ -44,7 +45,7 @@ func measureLeak(ctx context.Context, s *stand, p pace) ([]row, error) {
 	return rows, errors.Join(err, stop())
 }
 
-func (s *stand) leakOf(ctx context.Context, c caller, cycles int) ([]row, error) {
+func (s *stand) leakOf(ctx context.Context, c caller, cycles int) ([]benchtable.Row, error) {
 	if err := s.manyPods(ctx, c, max(cycles/5, 10)); err != nil { // fills caches and pools
 		return nil, err
 	}
@@ -62,16 +63,16 @@ func (s *stand) leakOf(ctx context.Context, c caller, cycles int) ([]row, error)
 	if err = s.kube.showsStatus(s.kube.pods[0], "cheap"); err != nil {
 		return nil, err
 	}
-	rows := []row{
-		{name: "heap in use", unit: "MiB", target: atMost(1)},
-		{name: "goroutines", unit: "goroutines", target: atMost(0)},
-		{name: "descriptors", unit: "fds", target: atMost(0)},
+	rows := []benchtable.Row{
+		{Name: "heap in use", Unit: "MiB", Target: benchtable.AtMost(1)},
+		{Name: "goroutines", Unit: "goroutines", Target: benchtable.AtMost(0)},
+		{Name: "descriptors", Unit: "fds", Target: benchtable.AtMost(0)},
 	}
 	for i := range rows {
 		r := &rows[i]
-		r.name += fmt.Sprintf(" after %d ADD and DEL with the agent", cycles)
-		difference := spreadOf([]float64{after[i] - before[i]})
-		r.ours, r.floor, r.difference = spreadOf(after[i:i+1]), spreadOf(before[i:i+1]), &difference
+		r.Name += fmt.Sprintf(" after %d ADD and DEL with the agent", cycles)
+		difference := benchtable.SpreadOf([]float64{after[i] - before[i]})
+		r.Ours, r.Floor, r.Difference = benchtable.SpreadOf(after[i:i+1]), benchtable.SpreadOf(before[i:i+1]), &difference
 	}
 	return rows, nil
 }

@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/internal/benchtable"
 	"github.com/multiplexer-cni/multiplexer/pkg/agent"
 )
 
 // measureAgentMemory starts the agent a few times, in a cluster of a size,
 // and looks at its resident memory when it has answered some requests.
-func measureAgentMemory(ctx context.Context, s *stand, p pace) ([]row, error) {
+func measureAgentMemory(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
 	var resident, peak, heap []float64
-	for range min(p.least, 5) {
+	for range min(p.Least, 5) {
 		process, err := s.startAgent(ctx, agent.PublishMulti)
 		if err != nil {
 			return nil, err
@@ -24,10 +25,10 @@ func measureAgentMemory(ctx context.Context, s *stand, p pace) ([]row, error) {
 		}
 		resident, peak, heap = append(resident, now[0]), append(peak, now[1]), append(heap, now[2])
 	}
-	return []row{{
-		name: fmt.Sprintf("resident memory of the agent, %d definitions, %d pods", definitionsInAll, podsOfTheNode),
-		unit: "MiB", ours: spreadOf(resident), target: atMost(60), absolute: true,
-		notes: []string{fmt.Sprintf("Of the agent's memory, the heap in use is %s; its peak was %s.", spreadOf(heap).inUnit("MiB"), spreadOf(peak).inUnit("MiB"))},
+	return []benchtable.Row{{
+		Name: fmt.Sprintf("resident memory of the agent, %d definitions, %d pods", definitionsInAll, podsOfTheNode),
+		Unit: "MiB", Ours: benchtable.SpreadOf(resident), Target: benchtable.AtMost(60), Absolute: true,
+		Notes: []string{fmt.Sprintf("Of the agent's memory, the heap in use is %s; its peak was %s.", benchtable.SpreadOf(heap).InUnit("MiB"), benchtable.SpreadOf(peak).InUnit("MiB"))},
 	}}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/internal/benchtable"
 	"github.com/multiplexer-cni/multiplexer/pkg/agent"
 	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 )
@@ -25,7 +26,7 @@ func (s *stand) askPlan(ctx context.Context, p *pod) error {
 
 // measureRequests counts the plans that the agent answers in a second. Who
 // asks takes part of the same CPUs, so it could do more.
-func measureRequests(ctx context.Context, s *stand, p pace) ([]row, error) {
+func measureRequests(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
 	const clients = 4
 	process, err := s.startAgent(ctx, agent.PublishMulti)
 	if err != nil {
@@ -49,7 +50,7 @@ func measureRequests(ctx context.Context, s *stand, p pace) ([]row, error) {
 			}
 		})
 	}
-	samples, err := rates(ctx, p.takes, &answered, failed)
+	samples, err := rates(ctx, p.Takes, &answered, failed)
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +58,10 @@ func measureRequests(ctx context.Context, s *stand, p pace) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{{
-		name: fmt.Sprintf("plans of the agent, 2 secondary networks, %d at once", clients), unit: "plans/s",
-		ours: spreadOf(samples), target: atLeast(2000), absolute: true,
-		notes: []string{fmt.Sprintf("After %d plans, the agent's resident memory is %.2f MiB.", answered.Load(), resident)},
+	return []benchtable.Row{{
+		Name: fmt.Sprintf("plans of the agent, 2 secondary networks, %d at once", clients), Unit: "plans/s",
+		Ours: benchtable.SpreadOf(samples), Target: benchtable.AtLeast(2000), Absolute: true,
+		Notes: []string{fmt.Sprintf("After %d plans, the agent's resident memory is %.2f MiB.", answered.Load(), resident)},
 	}}, nil
 }
 

@@ -8,13 +8,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/multiplexer-cni/multiplexer/internal/benchtable"
 )
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // measureStart compares VERSION, which is little more than the start of a
 // process, with the bridge plugin's.
-func measureStart(ctx context.Context, s *stand, p pace) ([]row, error) {
+func measureStart(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
 	call := func(bin string) func() ([]float64, error) {
 		return func() ([]float64, error) {
 			cmd := exec.CommandContext(ctx, bin)
@@ -29,18 +31,18 @@ func measureStart(ctx context.Context, s *stand, p pace) ([]row, error) {
 			return []float64{milliseconds(took)}, nil
 		}
 	}
-	got, err := p.pairs(ctx, call(s.bin), call(filepath.Join(s.plugins, "bridge")))
+	got, err := p.Pairs(ctx, call(s.bin), call(filepath.Join(s.plugins, "bridge")))
 	if err != nil {
 		return nil, err
 	}
-	r := row{name: "start (VERSION; floor: the bridge plugin)", unit: "ms", target: atMost(1.6)}
-	r.ours, r.floor, r.ratio = got.value(0)
-	return []row{r}, nil
+	r := benchtable.Row{Name: "start (VERSION; floor: the bridge plugin)", Unit: "ms", Target: benchtable.AtMost(1.6)}
+	r.Ours, r.Floor, r.Ratio = got.Value(0)
+	return []benchtable.Row{r}, nil
 }
 
 // measureNetworks compares ADD and DEL of one pod at a time.
-func measureNetworks(secondaries int) func(context.Context, *stand, pace) ([]row, error) {
-	return func(ctx context.Context, s *stand, p pace) ([]row, error) {
+func measureNetworks(secondaries int) func(context.Context, *stand, benchtable.Pace) ([]benchtable.Row, error) {
+	return func(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
 		pod, err := s.pod(0)
 		if err != nil {
 			return nil, err
@@ -48,28 +50,28 @@ func measureNetworks(secondaries int) func(context.Context, *stand, pace) ([]row
 		call := func(c caller) func() ([]float64, error) {
 			return func() ([]float64, error) { return c.cycle(ctx, pod) }
 		}
-		got, err := p.pairs(ctx, call(s.oursFor(secondaries, nil)), call(s.floorFor(secondaries, nil)))
+		got, err := p.Pairs(ctx, call(s.oursFor(secondaries, nil)), call(s.floorFor(secondaries, nil)))
 		if err != nil {
 			return nil, err
 		}
-		add := row{name: fmt.Sprintf("ADD, %d secondary networks", secondaries), unit: "ms", target: addTarget(secondaries)}
-		add.ours, add.floor, add.ratio = got.value(0)
-		del := row{name: fmt.Sprintf("DEL, %d secondary networks", secondaries), unit: "ms", target: atMost(1.1)}
-		del.ours, del.floor, del.ratio = got.value(1)
-		return []row{add, del}, nil
+		add := benchtable.Row{Name: fmt.Sprintf("ADD, %d secondary networks", secondaries), Unit: "ms", Target: addTarget(secondaries)}
+		add.Ours, add.Floor, add.Ratio = got.Value(0)
+		del := benchtable.Row{Name: fmt.Sprintf("DEL, %d secondary networks", secondaries), Unit: "ms", Target: benchtable.AtMost(1.1)}
+		del.Ours, del.Floor, del.Ratio = got.Value(1)
+		return []benchtable.Row{add, del}, nil
 	}
 }
 
 // addTarget is none without secondaries: what is the same for every pod
 // weighs most there, and the start of a process has a figure of its own.
-func addTarget(secondaries int) target {
+func addTarget(secondaries int) benchtable.Target {
 	switch secondaries {
 	case 2:
-		return atMost(1.2)
+		return benchtable.AtMost(1.2)
 	case 8:
-		return atMost(1.12)
+		return benchtable.AtMost(1.12)
 	}
-	return target{}
+	return benchtable.Target{}
 }
 
 // cycle attaches and detaches a pod and returns what each took.
@@ -87,7 +89,7 @@ func (c caller) cycle(ctx context.Context, p *pod) ([]float64, error) {
 
 // measurePods compares how many pods a second are attached when many come at
 // once.
-func measurePods(ctx context.Context, s *stand, p pace) ([]row, error) {
+func measurePods(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
 	const many, secondaries = 16, 2
 	for n := range many {
 		if _, err := s.pod(n); err != nil {
@@ -108,14 +110,14 @@ func measurePods(ctx context.Context, s *stand, p pace) ([]row, error) {
 			return []float64{many / took.Seconds()}, nil
 		}
 	}
-	p.least = min(p.least, 6)
-	got, err := p.pairs(ctx, call(s.oursFor(secondaries, nil)), call(s.floorFor(secondaries, nil)))
+	p.Least = min(p.Least, 6)
+	got, err := p.Pairs(ctx, call(s.oursFor(secondaries, nil)), call(s.floorFor(secondaries, nil)))
 	if err != nil {
 		return nil, err
 	}
-	r := row{name: fmt.Sprintf("ADD of %d pods at once, %d secondary networks", many, secondaries), unit: "pods/s", target: atLeast(0.85)}
-	r.ours, r.floor, r.ratio = got.value(0)
-	return []row{r}, nil
+	r := benchtable.Row{Name: fmt.Sprintf("ADD of %d pods at once, %d secondary networks", many, secondaries), Unit: "pods/s", Target: benchtable.AtLeast(0.85)}
+	r.Ours, r.Floor, r.Ratio = got.Value(0)
+	return []benchtable.Row{r}, nil
 }
 
 func second(_ time.Duration, err error) error { return err }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/internal/benchtable"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
@@ -30,7 +31,7 @@ func main() {
 type figure struct {
 	name    string
 	takes   time.Duration // how long samples are taken; 0 for a number of them
-	measure func(context.Context, *stand, pace) ([]row, error)
+	measure func(context.Context, *stand, benchtable.Pace) ([]benchtable.Row, error)
 }
 
 func figures() []figure {
@@ -98,23 +99,26 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	return printTable(os.Stdout, s, rows)
+	return benchtable.Print(os.Stdout, rows,
+		fmt.Sprintf("State is in %s (%s). The floor is libcni calling the same networks without multiplexer; both leave their routes alone", s.dir, s.filesystem),
+		"(routing.mode plain). For guard, the floor is multiplexer in plain mode; for ADD and DEL with an agent,",
+		"it is multiplexer without one; for what is left after ADD and DEL, it is what there was before.")
 }
 
 // measure takes the samples of one figure, or of all of them.
-func measure(ctx context.Context, s *stand, only string, quick bool) ([]row, error) {
-	var rows []row
+func measure(ctx context.Context, s *stand, only string, quick bool) ([]benchtable.Row, error) {
+	var rows []benchtable.Row
 	for _, f := range figures() {
 		if only != "" && f.name != only {
 			continue
 		}
-		p := pace{takes: f.takes, least: 10}
+		p := benchtable.Pace{Takes: f.takes, Least: 10}
 		if quick {
-			p = pace{takes: f.takes / quickly, least: 2}
+			p = benchtable.Pace{Takes: f.takes / quickly, Least: 2}
 		}
 		about := ""
-		if p.takes > 0 {
-			about = fmt.Sprintf(", about %s", p.takes.Round(time.Second/10))
+		if p.Takes > 0 {
+			about = fmt.Sprintf(", about %s", p.Takes.Round(time.Second/10))
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s%s\n", f.name, about)
 		more, err := f.measure(ctx, s, p)

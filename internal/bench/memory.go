@@ -14,6 +14,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/invoke"
 	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/internal/benchtable"
 )
 
 // peakExec runs plugins for libcni and keeps the highest peak of their
@@ -95,7 +97,7 @@ func memoryNow(pid int, field string) (float64, error) {
 
 // measureMemory compares the peak of an ADD with that of the largest of the
 // delegates' own.
-func measureMemory(ctx context.Context, s *stand, p pace) ([]row, error) {
+func measureMemory(ctx context.Context, s *stand, p benchtable.Pace) ([]benchtable.Row, error) {
 	const secondaries = mostNetworks
 	pod, err := s.pod(0)
 	if err != nil {
@@ -113,8 +115,8 @@ func measureMemory(ctx context.Context, s *stand, p pace) ([]row, error) {
 			return []float64{x.highest}, nil
 		}
 	}
-	p.least = min(p.least, 5)
-	got, err := p.pairs(ctx, call(s.oursFor), call(s.floorFor))
+	p.Least = min(p.Least, 5)
+	got, err := p.Pairs(ctx, call(s.oursFor), call(s.floorFor))
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +128,9 @@ func measureMemory(ctx context.Context, s *stand, p pace) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := row{name: fmt.Sprintf("peak memory of an ADD, %d secondary networks", secondaries), unit: "MiB", target: atMost(20), absolute: true, notes: []string{
+	r := benchtable.Row{Name: fmt.Sprintf("peak memory of an ADD, %d secondary networks", secondaries), Unit: "MiB", Target: benchtable.AtMost(20), Absolute: true, Notes: []string{
 		fmt.Sprintf("Memory is that of the plugin's own process; the floor is the bridge plugin. /bin/true, measured in the same way, has %.2f MiB.", control.highest),
 	}}
-	r.ours, r.floor, r.ratio = got.value(0)
-	return []row{r}, nil
+	r.Ours, r.Floor, r.Ratio = got.Value(0)
+	return []benchtable.Row{r}, nil
 }

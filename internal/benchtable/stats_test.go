@@ -1,4 +1,4 @@
-package main
+package benchtable
 
 import (
 	"context"
@@ -37,7 +37,7 @@ func TestPairsTakesTurns(t *testing.T) {
 			return []float64{value, 2 * value}, nil
 		}
 	}
-	s, err := pace{least: 2}.pairs(context.Background(), call("ours", 3), call("floor", 2))
+	s, err := Pace{Least: 2}.Pairs(context.Background(), call("ours", 3), call("floor", 2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestPairsTakesTurns(t *testing.T) {
 	if !slices.Equal(calls, want) {
 		t.Errorf("calls %v, want %v", calls, want)
 	}
-	ours, floor, ratio := s.value(1)
+	ours, floor, ratio := s.Value(1)
 	if ours.n != 2 || ours.median != 6 || floor.median != 4 || ratio.median != 1.5 {
 		t.Errorf("ours %+v, floor %+v, ratio %+v", ours, floor, ratio)
 	}
@@ -55,29 +55,29 @@ func TestPairsTakesTurns(t *testing.T) {
 func TestPairsStops(t *testing.T) {
 	broken := errors.New("broken")
 	call := func() ([]float64, error) { return nil, broken }
-	if _, err := (pace{least: 1}).pairs(context.Background(), call, call); !errors.Is(err, broken) {
+	if _, err := (Pace{Least: 1}).Pairs(context.Background(), call, call); !errors.Is(err, broken) {
 		t.Errorf("error %v, want that of the call", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := (pace{least: 1}).pairs(ctx, call, call); !errors.Is(err, context.Canceled) {
+	if _, err := (Pace{Least: 1}).Pairs(ctx, call, call); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want that of the context", err)
 	}
 }
 
 func TestVerdict(t *testing.T) {
 	for _, tc := range []struct {
-		row  row
+		row  Row
 		want string
 	}{
-		{row{ratio: spread{median: 1.1}, target: atMost(1.1)}, "met"},
-		{row{ratio: spread{median: 1.11}, target: atMost(1.1)}, "MISSED"},
-		{row{ratio: spread{median: 0.85}, target: atLeast(0.85)}, "met"},
-		{row{ratio: spread{median: 0.84}, target: atLeast(0.85)}, "MISSED"},
-		{row{ratio: spread{median: 9}}, ""},
-		{row{ratio: spread{median: math.NaN()}, target: atMost(1)}, "MISSED"},
-		{row{ours: spread{median: 19}, target: atMost(20), absolute: true}, "met"},
-		{row{ours: spread{median: 21}, target: atMost(20), absolute: true}, "MISSED"},
+		{Row{Ratio: Spread{median: 1.1}, Target: AtMost(1.1)}, "met"},
+		{Row{Ratio: Spread{median: 1.11}, Target: AtMost(1.1)}, "MISSED"},
+		{Row{Ratio: Spread{median: 0.85}, Target: AtLeast(0.85)}, "met"},
+		{Row{Ratio: Spread{median: 0.84}, Target: AtLeast(0.85)}, "MISSED"},
+		{Row{Ratio: Spread{median: 9}}, ""},
+		{Row{Ratio: Spread{median: math.NaN()}, Target: AtMost(1)}, "MISSED"},
+		{Row{Ours: Spread{median: 19}, Target: AtMost(20), Absolute: true}, "met"},
+		{Row{Ours: Spread{median: 21}, Target: AtMost(20), Absolute: true}, "MISSED"},
 	} {
 		if got := tc.row.verdict(); got != tc.want {
 			t.Errorf("%+v: %q, want %q", tc.row, got, tc.want)

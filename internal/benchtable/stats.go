@@ -1,4 +1,4 @@
-package main
+package benchtable
 
 import (
 	"context"
@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// pace says how many samples a figure takes: as many as fit into a time, but
+// Pace says how many samples a figure takes: as many as fit into a time, but
 // not fewer than some.
-type pace struct {
-	takes time.Duration
-	least int
+type Pace struct {
+	Takes time.Duration
+	Least int
 }
 
-// pairs measures two sides in turn. Each side's first call is not counted:
+// Pairs measures two sides in turn. Each side's first call is not counted:
 // it fills caches and makes bridges. A side returns what one call took, as
 // one value or as several that are measured together.
-func (p pace) pairs(ctx context.Context, ours, floor func() ([]float64, error)) (*samples, error) {
-	s := &samples{}
+func (p Pace) Pairs(ctx context.Context, ours, floor func() ([]float64, error)) (*Samples, error) {
+	s := &Samples{}
 	var end time.Time
-	for n := 0; n <= p.least || time.Now().Before(end); n++ {
+	for n := 0; n <= p.Least || time.Now().Before(end); n++ {
 		order := []side{{&s.ours, ours}, {&s.floor, floor}}
 		if n%2 == 1 {
 			slices.Reverse(order)
@@ -37,7 +37,7 @@ func (p pace) pairs(ctx context.Context, ours, floor func() ([]float64, error)) 
 		}
 		if n == 0 {
 			s.ours, s.floor = nil, nil
-			end = time.Now().Add(p.takes)
+			end = time.Now().Add(p.Takes)
 		}
 	}
 	return s, nil
@@ -48,38 +48,39 @@ type side struct {
 	call   func() ([]float64, error)
 }
 
-// samples are what pairs measured: values[n][k] is the k-th value of call n.
-type samples struct{ ours, floor [][]float64 }
+// Samples are what Pairs measured: values[n][k] is the k-th value of call n.
+type Samples struct{ ours, floor [][]float64 }
 
-// value returns the k-th value of all calls, and the ratio in each pair.
-func (s *samples) value(k int) (ours, floor, ratio spread) {
+// Value returns the k-th value of all calls, and the ratio in each pair.
+func (s *Samples) Value(k int) (ours, floor, ratio Spread) {
 	var a, b, r []float64
 	for n := range s.ours {
 		a, b = append(a, s.ours[n][k]), append(b, s.floor[n][k])
 		r = append(r, s.ours[n][k]/s.floor[n][k])
 	}
-	return spreadOf(a), spreadOf(b), spreadOf(r)
+	return SpreadOf(a), SpreadOf(b), SpreadOf(r)
 }
 
-// difference returns by how much our k-th value is more, in each pair.
-func (s *samples) difference(k int) spread {
+// Difference returns by how much our k-th value is more, in each pair.
+func (s *Samples) Difference(k int) Spread {
 	var d []float64
 	for n := range s.ours {
 		d = append(d, s.ours[n][k]-s.floor[n][k])
 	}
-	return spreadOf(d)
+	return SpreadOf(d)
 }
 
-// spread is a distribution in a few numbers.
-type spread struct {
+// Spread is a distribution in a few numbers.
+type Spread struct {
 	n                       int
 	low, lower, upper, high float64 // p10, p25, p75, p90
 	median                  float64
 }
 
-func spreadOf(values []float64) spread {
+// SpreadOf returns the distribution of values.
+func SpreadOf(values []float64) Spread {
 	sorted := slices.Sorted(slices.Values(values))
-	return spread{
+	return Spread{
 		n: len(sorted), low: quantile(sorted, 0.1), lower: quantile(sorted, 0.25), median: quantile(sorted, 0.5),
 		upper: quantile(sorted, 0.75), high: quantile(sorted, 0.9),
 	}
