@@ -1,23 +1,27 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
 // vfsFlags are the flags of `vfs`.
 type vfsFlags struct {
-	output, stateDir, sys string
+	output, stateDir, sys, podResources string
 }
 
 func vfsCommand() *cobra.Command {
@@ -29,7 +33,7 @@ func vfsCommand() *cobra.Command {
 that went to a pod themselves: what they are, in which state, and whose.
 
   free         nobody has it
-  allocated    kubelet gave it to a container (the agent knows of that)
+  allocated    kubelet gave it to a container
   in pod       it is configured for a pod that lives
   leaked       its pod has ended, and its release is still to come
   quarantined  it could not be restored; REASON says why`,
@@ -48,6 +52,7 @@ that went to a pod themselves: what they are, in which state, and whose.
 	flags := cmd.Flags()
 	flags.StringVarP(&f.output, "output", "o", "table", "table or json")
 	flags.StringVar(&f.stateDir, "state-dir", "/var/lib/cni/multiplexer", "stateDir of multiplexer's configuration")
+	flags.StringVar(&f.podResources, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket, to tell which VFs are allocated")
 	flags.StringVar(&f.sys, "sysfs", "/sys", "where sysfs is mounted")
 	if err := flags.MarkHidden("sysfs"); err != nil {
 		panic(err) // the flag is named above
@@ -64,6 +69,23 @@ func inventory(sys, stateDir string) sriov.Inventory {
 	}
 }
 
+// holders are the pods that kubelet gave devices to. A node may have no
+// kubelet, and VFs are listed without it.
+func (f *vfsFlags) holders() map[string]string {
+	if _, err := os.Stat(f.podResources); err != nil {
+		return nil
+	}
+	devices := &kubelet.Resources{Socket: f.podResources, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	holders, err := devices.Holders(ctx)
+	_ = devices.Close() // nothing was sent that could be lost
+	if err != nil {
+		return nil
+	}
+	return holders
+}
+
 func (f *vfsFlags) list(out io.Writer) error {
 	if err := oneOf("--output", f.output, "table", "json"); err != nil {
 		return err
@@ -73,6 +95,7 @@ func (f *vfsFlags) list(out io.Writer) error {
 	if i.Boot, err = podns.BootID("/proc/sys/kernel/random/boot_id"); err != nil {
 		return err
 	}
+	i.Allocated = f.holders()
 	pfs, rows, lookErr := i.Look()
 	if errors.Is(lookErr, fs.ErrPermission) {
 		lookErr = fmt.Errorf("%w; run it as root", lookErr)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/multiplexer-cni/multiplexer/internal/demo/text"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/routing"
 )
@@ -103,7 +104,7 @@ func (c *carriers) rows() [][]string {
 		}
 		row := slices.Replace(n.TableRow(), table, table+1, n.network, strings.Join(addresses, ", "), strconv.Itoa(n.mtu))
 		for j := range row {
-			row[j] = wrap(row[j], carryWidth)
+			row[j] = text.Wrap(row[j], carryWidth)
 		}
 		rows = append(rows, row)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/multiplexer-cni/multiplexer/internal/demo/proof"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
@@ -197,4 +198,14 @@ func linkWith(handle *netlink.Handle, ip net.IP) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no link of the node has the gateway's address %s", ip)
+}
+
+// toPeer is the pod that asks a peer. It binds nothing, as most applications.
+func toPeer(pod *nettest.NS, nic string, p *peer) proof.Trip {
+	return proof.Trip{What: "to " + p.what, NIC: nic, To: p.address.IP, Asker: pod}
+}
+
+// fromPeer is a peer that asks an address of the pod.
+func fromPeer(p *peer, n *nic) proof.Trip {
+	return proof.Trip{What: "from " + p.what + " to " + n.Name, NIC: n.Name, From: p.address.IP, To: n.addresses[0].IP, Asker: p.ns}
 }

@@ -8,6 +8,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 
+	"github.com/multiplexer-cni/multiplexer/internal/demo/proof"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 	"github.com/multiplexer-cni/multiplexer/pkg/routing"
 )
@@ -98,35 +99,12 @@ func TestProofFailsOnWrongWiring(t *testing.T) {
 
 // requireProof runs a proof; its complaint must contain the text, or be empty
 // when that is.
-func requireProof(t *testing.T, pod *nettest.NS, there trip, complaint string) {
+func requireProof(t *testing.T, pod *nettest.NS, there proof.Trip, complaint string) {
 	t.Helper()
-	result, err := prove(t.Context(), pod, there)
+	result, err := proof.Make(t.Context(), pod, there, 0)
 	check(t, err)
-	if wrong := result.wrong(); (wrong == "") != (complaint == "") || !strings.Contains(wrong, complaint) {
-		t.Fatalf("the proof says %q, want %q; NICs carried %v", wrong, complaint, result.carried)
-	}
-}
-
-func TestVerdictCountsEveryNIC(t *testing.T) {
-	for name, test := range map[string]struct {
-		replies int
-		carried map[string]traffic
-		wrong   string
-	}{
-		"right":             {probes, map[string]traffic{"eth0": {0, 0}, "net1": {probes, probes}}, ""},
-		"ARP elsewhere":     {probes, map[string]traffic{"eth0": {1, 1}, "net1": {probes + 1, probes + 1}}, ""},
-		"copies elsewhere":  {probes, map[string]traffic{"eth0": {0, probes}, "net1": {probes, probes}}, "also by eth0"},
-		"one way elsewhere": {probes, map[string]traffic{"eth0": {probes, 0}, "net1": {0, probes}}, "by eth0, not net1"},
-		"other NIC":         {probes, map[string]traffic{"eth0": {probes, probes}, "net1": {0, 0}}, "by eth0, not net1"},
-		"no NIC":            {probes, map[string]traffic{"eth0": {0, 0}}, "not counted on net1"},
-		"reply lost":        {3, map[string]traffic{"eth0": {0, 0}, "net1": {4, 3}}, "probe 4 got no reply"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := &proof{trip: trip{nic: "net1"}, replies: test.replies, carried: test.carried}
-			if got := p.wrong(); got != test.wrong {
-				t.Errorf("wrong() = %q, want %q", got, test.wrong)
-			}
-		})
+	if wrong := result.Wrong(); (wrong == "") != (complaint == "") || !strings.Contains(wrong, complaint) {
+		t.Fatalf("the proof says %q, want %q; NICs carried %v", wrong, complaint, result.Carried)
 	}
 }
 

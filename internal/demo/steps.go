@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/internal/demo/proof"
+	"github.com/multiplexer-cni/multiplexer/internal/demo/text"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -19,19 +21,19 @@ func (s *show) ask(context.Context) error {
 
 func (s *show) annotation(pod *guest) {
 	s.say("  %s:", network.NetworksAnnotation)
-	s.say("%s", indent(pod.manifest.networks(), "    "))
+	s.say("%s", text.Indent(pod.manifest.networks(), "    "))
 }
 
 func (s *show) add(ctx context.Context) error {
 	if err := s.first.arrive(ctx, s.runtime); err != nil {
 		return err
 	}
-	text, err := resultJSON(s.first.result)
+	result, err := text.ResultJSON(s.first.result)
 	if err != nil {
 		return err
 	}
 	s.heading("ADD: the runtime calls the first file of %s, and gets one merged result", confDir)
-	s.say("%s", indent(text, "  "))
+	s.say("%s", text.Indent(result, "  "))
 	s.say("\n  ADD took %d ms; CHECK finds everything in its place.", s.first.took.Milliseconds())
 	return nil
 }
@@ -54,7 +56,7 @@ func (s *show) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var trips []trip
+	var trips []proof.Trip
 	for _, p := range s.neighbours {
 		trips = append(trips, toPeer(s.first.NS, p.nic, p))
 	}
@@ -70,15 +72,15 @@ func (s *show) prove(ctx context.Context) error {
 }
 
 // proveAll shows a table, where everything must be right.
-func (s *show) proveAll(ctx context.Context, pod *guest, trips []trip) error {
-	all, err := proveAll(ctx, pod.NS, trips)
+func (s *show) proveAll(ctx context.Context, pod *guest, trips []proof.Trip) error {
+	all, err := proof.MakeAll(ctx, pod.NS, trips, 0)
 	if err != nil {
 		return err
 	}
-	if err = printTable(s.out, all.table(pod.names())...); err != nil {
+	if err = text.Table(s.out, all.Table(pod.names())...); err != nil {
 		return err
 	}
-	if wrong := all.wrong(); len(wrong) > 0 {
+	if wrong := all.Wrong(); len(wrong) > 0 {
 		return fmt.Errorf("packets took the wrong way: %s; compare the table of who carries what", strings.Join(wrong, "; "))
 	}
 	return nil
@@ -101,7 +103,7 @@ func (s *show) addSecond(ctx context.Context) error {
 
 // showCarriers shows who carries what in a pod, and what the rules say about it.
 func (s *show) showCarriers(pod *guest) error {
-	if err := printTable(s.out, pod.rows()...); err != nil {
+	if err := text.Table(s.out, pod.rows()...); err != nil {
 		return err
 	}
 	for _, warning := range pod.plan.Warnings {
@@ -111,9 +113,9 @@ func (s *show) showCarriers(pod *guest) error {
 }
 
 // trips of the second pod: what moved, what must not, and both ways back.
-func (s *show) trips() []trip {
+func (s *show) trips() []proof.Trip {
 	eth0, rest := &s.second.nics[0], s.second.nic(s.second.everythingElse())
-	return []trip{
+	return []proof.Trip{
 		toPeer(s.second.NS, rest.Name, s.outside),
 		toPeer(s.second.NS, eth0.Name, s.service),
 		toPeer(s.second.NS, eth0.Name, s.elsewhere),
@@ -135,7 +137,7 @@ func (s *show) withoutRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	broken, err := proveAll(ctx, s.second.NS, s.trips())
+	broken, err := proof.MakeAll(ctx, s.second.NS, s.trips(), 0)
 	if err != nil {
 		return err
 	}
@@ -143,22 +145,22 @@ func (s *show) withoutRules(ctx context.Context) error {
 	if err = giveBack(); err != nil {
 		return err
 	}
-	healed, err := proveAll(ctx, s.second.NS, s.trips())
+	healed, err := proof.MakeAll(ctx, s.second.NS, s.trips(), 0)
 	if err != nil {
 		return err
 	}
-	if err = printTable(s.out, broken.table(s.second.names())...); err != nil {
+	if err = text.Table(s.out, broken.Table(s.second.names())...); err != nil {
 		return err
 	}
-	if len(broken.wrong()) == 0 {
-		return errors.New("nothing was noticed: the proof above proves nothing; correct internal/demo/proof.go")
+	if len(broken.Wrong()) == 0 {
+		return errors.New("nothing was noticed: the proof above proves nothing; correct internal/demo/proof")
 	}
 	if noticed == nil {
 		return errors.New("CHECK did not notice that the rules were gone; this is a bug: please report it with this output")
 	}
 	first, _, _ := strings.Cut(noticed.Error(), "; ")
 	s.say("\n  %s ...", first)
-	if wrong := healed.wrong(); len(wrong) > 0 {
+	if wrong := healed.Wrong(); len(wrong) > 0 {
 		return fmt.Errorf("the rules are back, and still: %s", strings.Join(wrong, "; "))
 	}
 	if err = s.runtime.check(ctx, s.second.sandbox); err != nil {
@@ -187,12 +189,12 @@ func (s *show) remove(ctx context.Context) error {
 	s.say("  Compared with before ADD, on the node and in the pods' namespaces: links, addresses,")
 	s.say("  routes, rules, sysctls, nftables, processes, locks, and the files under /etc/cni,")
 	s.say("  /var/lib/cni and /run/cni: %d lines.", strings.Count(after, "\n"))
-	if left := append(difference(s.before, after), k.unexpected()...); len(left) > 0 {
-		s.say("\n%s", indent(strings.Join(left, "\n"), "  "))
+	if left := append(text.Difference(s.before, after), k.unexpected()...); len(left) > 0 {
+		s.say("\n%s", text.Indent(strings.Join(left, "\n"), "  "))
 		return errors.New("DEL did not remove everything, see above; this is a bug: please report it with this output")
 	}
 	s.say("\n  Nothing is left of the pods, and no journal in %s/journal.", stateDir)
 	s.say("  The reference plugins keep, on purpose, for the next pod (pods before these left the same):")
-	s.say("%s", indent(k.String(), "    "))
+	s.say("%s", text.Indent(k.String(), "    "))
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,13 @@ var ErrNoStatus = errors.New("the guest gave no status")
 
 // Inside reports whether this process runs in a guest.
 func Inside() bool { return os.Getenv("MULTIPLEXER_GUEST") != "" }
+
+// Environ is what the environment says of this project's programs and caches.
+func Environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return !strings.HasPrefix(kv, "MULTIPLEXER_") && !strings.HasPrefix(kv, "MULTIPLEXERD_")
+	})
+}
 
 // Run boots a guest, runs the command, and returns its exit status. A boot
 // that does not come as far as the command is repeated once, and said.

@@ -50,11 +50,7 @@ func runTests(ctx context.Context) (int, error) {
 			o.Command = append(o.Command, arg)
 		}
 	}
-	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "MULTIPLEXER_") {
-			o.Env = append(o.Env, kv)
-		}
-	}
+	o.Env = Environ()
 	if o.WorkDir, err = os.Getwd(); err != nil {
 		return 0, err
 	}

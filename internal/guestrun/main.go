@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -43,10 +42,6 @@ func run(ctx context.Context) (int, error) {
 	if o.WorkDir, err = os.Getwd(); err != nil {
 		return 0, err
 	}
-	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "MULTIPLEXER_") {
-			o.Env = append(o.Env, kv)
-		}
-	}
+	o.Env = guest.Environ()
 	return guest.Run(ctx, o)
 }

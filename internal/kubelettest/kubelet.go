@@ -18,6 +18,7 @@ type Kubelet struct {
 
 	mu       sync.Mutex
 	pods     []*pod
+	offered  []Device
 	get      Get
 	padding  int
 	limit    bucket

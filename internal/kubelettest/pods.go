@@ -68,3 +68,10 @@ func (k *Kubelet) SetPadding(bytes int) {
 	defer k.mu.Unlock()
 	k.padding = bytes
 }
+
+// SetAdvertised says what the node's device plugins advertise.
+func (k *Kubelet) SetAdvertised(devices ...Device) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.offered = devices
+}

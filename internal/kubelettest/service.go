@@ -67,6 +67,17 @@ func (s *service) List(context.Context, *podresources.ListPodResourcesRequest) (
 	return answer, nil
 }
 
+// GetAllocatableResources answers with what is advertised. A kubelet without
+// Get has it not either.
+func (s *service) GetAllocatableResources(ctx context.Context, request *podresources.AllocatableResourcesRequest) (*podresources.AllocatableResourcesResponse, error) {
+	s.kubelet.mu.Lock()
+	defer s.kubelet.mu.Unlock()
+	if s.kubelet.get == GetUnimplemented {
+		return s.UnimplementedPodResourcesListerServer.GetAllocatableResources(ctx, request)
+	}
+	return &podresources.AllocatableResourcesResponse{Devices: entries(s.kubelet.offered), CpuIds: []int64{0, 1}}, nil
+}
+
 // resources are the pod's devices, between other things that kubelet tells.
 func (k *Kubelet) resources(p *pod) *podresources.PodResources {
 	of := &podresources.PodResources{Namespace: p.namespace, Name: p.name, CpuIds: []int64{0, 1}}

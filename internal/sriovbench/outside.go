@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/internal/guest"
@@ -46,12 +45,7 @@ func outside(ctx context.Context, args []string) (status int, err error) {
 	o := guest.Options{
 		Dir: dir, Share: share, WorkDir: share, Timeout: 10 * time.Minute, Stdout: os.Stdout, Stderr: os.Stderr,
 		Command: append([]string{filepath.Join(share, "sriovbench")}, args...),
-		Env:     []string{envPlugin + "=" + filepath.Join(share, "sriov")},
-	}
-	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "MULTIPLEXER_") {
-			o.Env = append(o.Env, kv)
-		}
+		Env:     append(guest.Environ(), envPlugin+"="+filepath.Join(share, "sriov")),
 	}
 	return guest.Run(ctx, o)
 }

@@ -100,7 +100,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var mu sync.Mutex
 	var failed []error
 	for _, part := range []func(context.Context) error{
-		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals,
+		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals, a.watchPools,
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
 		func(ctx context.Context) error { return a.serveHTTP(ctx, web) },
 	} {

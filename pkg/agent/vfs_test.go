@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
@@ -169,6 +170,7 @@ func TestNoVFs(t *testing.T) {
 	a := &Agent{
 		Options: Options{StateDir: dir, BootIDPath: filepath.Join(dir, "boot"), Log: slog.New(slog.NewTextHandler(&log, nil))},
 		metrics: newMetrics("test"),
+		kubelet: &kubelet.Resources{Socket: filepath.Join(dir, "kubelet"), Log: slog.New(slog.DiscardHandler)},
 	}
 	sys := sriov.Sysfs(dir)
 	inventory := sriov.Inventory{Sys: sys, Kernel: sriov.Resident{Linux: sriov.Linux{Sys: sys}}, Claims: sriov.NewClaims(dir, "")}

@@ -49,6 +49,27 @@ func (r *Resources) get(ctx context.Context, namespace, name string) (*podresour
 }
 
 func (r *Resources) list(ctx context.Context, namespace, name string) (*podresources.PodResources, error) {
+	pods, err := r.pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found *podresources.PodResources
+	for _, pod := range pods {
+		if pod.GetNamespace() != namespace || pod.GetName() != name {
+			continue
+		}
+		if found != nil {
+			// There is no UID in the answer, and a guess could attach a
+			// device that an earlier pod still uses.
+			return nil, network.Again.Errorf("kubelet at %s lists two pods %s/%s: wait until the earlier one has ended", r.Socket, namespace, name)
+		}
+		found = pod
+	}
+	return found, nil
+}
+
+// pods are all that kubelet has.
+func (r *Resources) pods(ctx context.Context) ([]*podresources.PodResources, error) {
 	var answer *podresources.ListPodResourcesResponse
 	refused, err := r.call(ctx, func(kubelet podresources.PodResourcesListerClient) (failed error) {
 		answer, failed = kubelet.List(ctx, &podresources.ListPodResourcesRequest{})
@@ -62,17 +83,5 @@ func (r *Resources) list(ctx context.Context, namespace, name string) (*podresou
 	case refused != nil:
 		return nil, network.Again.Errorf("kubelet at %s does not list its pods' devices: %s: look into kubelet's log", r.Socket, refused.Message())
 	}
-	var found *podresources.PodResources
-	for _, pod := range answer.GetPodResources() {
-		if pod.GetNamespace() != namespace || pod.GetName() != name {
-			continue
-		}
-		if found != nil {
-			// There is no UID in the answer, and a guess could attach a
-			// device that an earlier pod still uses.
-			return nil, network.Again.Errorf("kubelet at %s lists two pods %s/%s: wait until the earlier one has ended", r.Socket, namespace, name)
-		}
-		found = pod
-	}
-	return found, nil
+	return answer.GetPodResources(), nil
 }

@@ -195,33 +195,3 @@ func (c Claims) lockFailed(pci string, err error) error {
 func (c Claims) failed(err error) error {
 	return network.IO.Errorf("VF claims in %s: %w; it must be a writable directory of root's (stateDir in multiplexer's configuration)", c.Dir, err)
 }
-
-// Advertised returns the VFs that a device plugin advertises, with their
-// resources, from stateDir/pools.json:
-//
-//	{"pools": {"vendor.com/resource": ["0000:01:10.0", ...]}}
-//
-// The agent keeps that file. Without it none is advertised.
-func (c Claims) Advertised() (map[string]string, error) {
-	path := filepath.Join(filepath.Dir(c.Dir), "pools.json")
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var file struct {
-		Pools map[string][]string `json:"pools"`
-	}
-	if err == nil {
-		err = json.Unmarshal(raw, &file)
-	}
-	if err != nil {
-		return nil, network.IO.Errorf("%s, which says what VFs a device plugin advertises: %w; it is written anew when the agent starts", path, err)
-	}
-	resources := map[string]string{}
-	for resource, devices := range file.Pools {
-		for _, pci := range devices {
-			resources[strings.ToLower(pci)] = resource
-		}
-	}
-	return resources, nil
-}

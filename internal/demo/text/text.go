@@ -1,4 +1,5 @@
-package main
+// Package text lays out what the demos print.
+package text
 
 import (
 	"bytes"
@@ -13,11 +14,12 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 )
 
-func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+// SortedNames are the keys of a map in order.
+func SortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// printTable writes rows in aligned columns, indented. A cell may have several
+// Table writes rows in aligned columns, indented. A cell may have several
 // lines.
-func printTable(out io.Writer, rows ...[]string) error {
+func Table(out io.Writer, rows ...[]string) error {
 	var text bytes.Buffer
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
@@ -52,8 +54,8 @@ func linesOf(row []string) [][]string {
 	return lines
 }
 
-// wrap breaks a list behind commas, so that its lines are no wider than need be.
-func wrap(list string, width int) string {
+// Wrap breaks a list behind commas, so that its lines are no wider than need be.
+func Wrap(list string, width int) string {
 	var b strings.Builder
 	column := 0
 	for i, item := range strings.Split(list, ", ") {
@@ -72,14 +74,14 @@ func wrap(list string, width int) string {
 	return b.String()
 }
 
-// indent shifts a text to the right.
-func indent(text, by string) string {
+// Indent shifts a text to the right.
+func Indent(text, by string) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return by + strings.Join(lines, "\n"+by)
 }
 
-// resultJSON shows a CNI result with one element a line.
-func resultJSON(result *current.Result) (string, error) {
+// ResultJSON shows a CNI result with one element a line.
+func ResultJSON(result *current.Result) (string, error) {
 	raw, err := json.Marshal(result)
 	if err != nil {
 		return "", err
@@ -111,8 +113,8 @@ func resultJSON(result *current.Result) (string, error) {
 	return "{\n  " + strings.Join(members, ",\n  ") + "\n}", nil
 }
 
-// difference lists the lines that only one of two texts has.
-func difference(before, after string) []string {
+// Difference lists the lines that only one of two texts has.
+func Difference(before, after string) []string {
 	count := map[string]int{}
 	for line := range strings.Lines(before) {
 		count[line]--
@@ -121,7 +123,7 @@ func difference(before, after string) []string {
 		count[line]++
 	}
 	var lines []string
-	for _, line := range sortedNames(count) {
+	for _, line := range SortedNames(count) {
 		sign := "gone: "
 		if count[line] > 0 {
 			sign = "left: "

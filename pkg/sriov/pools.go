@@ -1,0 +1,88 @@
+package sriov
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// pools is stateDir/pools.json.
+type pools struct {
+	Pools map[string][]string `json:"pools"`
+}
+
+func (c Claims) poolsPath() string { return filepath.Join(filepath.Dir(c.Dir), "pools.json") }
+
+// Advertised returns the VFs that a device plugin advertises, with their
+// resources, from stateDir/pools.json:
+//
+//	{"pools": {"vendor.com/resource": ["0000:01:10.0", ...]}}
+//
+// The agent keeps that file. Without it none is advertised.
+func (c Claims) Advertised() (map[string]string, error) {
+	path := c.poolsPath()
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var file pools
+	if err == nil {
+		err = json.Unmarshal(raw, &file)
+	}
+	if err != nil {
+		return nil, network.IO.Errorf("%s, which says what VFs a device plugin advertises: %w; it is written anew when the agent starts", path, err)
+	}
+	resources := map[string]string{}
+	for resource, devices := range file.Pools {
+		for _, pci := range devices {
+			resources[strings.ToLower(pci)] = resource
+		}
+	}
+	return resources, nil
+}
+
+// Advertise writes down what device plugins advertise, by resource, for
+// Advertised. IDs that are no PCI addresses are other devices'. The file is
+// written whole or not at all, mode 0600, and only when it says something new.
+func (c Claims) Advertise(resources map[string][]string) error {
+	file := pools{Pools: map[string][]string{}}
+	for resource, ids := range resources {
+		for _, id := range ids {
+			if pci, err := NormalPCI("", id); err == nil {
+				file.Pools[resource] = append(file.Pools[resource], pci)
+			}
+		}
+		slices.Sort(file.Pools[resource])
+		file.Pools[resource] = slices.Compact(file.Pools[resource])
+	}
+	for resource, devices := range file.Pools {
+		if len(devices) == 0 {
+			delete(file.Pools, resource)
+		}
+	}
+	raw, err := json.Marshal(file)
+	if err != nil {
+		return fmt.Errorf("encode the advertised devices: %w", err)
+	}
+	path := c.poolsPath()
+	old, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(old, raw) || errors.Is(err, fs.ErrNotExist) && len(file.Pools) == 0 {
+		return nil
+	}
+	temp := path + ".tmp"
+	if err = os.WriteFile(temp, raw, 0o600); err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return network.IO.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
