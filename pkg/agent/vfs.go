@@ -21,6 +21,8 @@ const vfPatience = 2 * time.Second
 
 // ShowVFs adds the node's VFs to the metrics, before Run. The inventory's
 // Boot and Lives are the agent's own.
+//
+//nolint:contextcheck // a scrape has no context, and takes no longer than vfPatience
 func (a *Agent) ShowVFs(inventory sriov.Inventory) error {
 	boot, err := podns.BootID(a.BootIDPath)
 	if err != nil {
@@ -43,6 +45,7 @@ const holdersPatience = time.Second
 // holders are the pods that kubelet gave devices to, nil if it does not say:
 // a VF without a pod's ADD then shows as free.
 func (a *Agent) holders() map[string]string {
+	//nolint:forbidigo // a scrape has none
 	ctx, cancel := context.WithTimeout(context.Background(), holdersPatience)
 	defer cancel()
 	holders, err := a.kubelet.Holders(ctx)

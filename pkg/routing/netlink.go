@@ -83,9 +83,14 @@ func readRule(in *netlink.Rule) (Rule, bool) {
 	if in.SuppressPrefixlen > 0 {
 		out.Suppress = in.SuppressPrefixlen
 	}
-	// Without a table it is a VRF's, and says nothing of what is in none.
-	special := in.Table == unix.RT_TABLE_UNSPEC || in.SuppressPrefixlen == 0 || in.SuppressIfgroup >= 0 || in.Invert || in.Mark != 0 || in.IifName != "" || in.Tos != 0 || in.IPProto > 0 || in.Dport != nil || in.Sport != nil || in.UIDRange != nil
-	return out, known && !special
+	return out, known && !special(in)
+}
+
+// special reports whether a rule also looks at something else than the rules
+// here do. One without a table is a VRF's, and says nothing of what is in none.
+func special(in *netlink.Rule) bool {
+	return in.Table == unix.RT_TABLE_UNSPEC || in.SuppressPrefixlen == 0 || in.SuppressIfgroup >= 0 || in.Invert || in.Mark != 0 ||
+		in.IifName != "" || in.Tos != 0 || in.IPProto > 0 || in.Dport != nil || in.Sport != nil || in.UIDRange != nil
 }
 
 func (r Rule) netlink() *netlink.Rule {

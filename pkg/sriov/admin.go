@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -118,8 +119,9 @@ func (e *unsupportedError) Unwrap() []error { return []error{network.Invalid, e.
 
 // settle brings what the PF holds for the VF to `want`, knob by knob, and
 // reads each back: a driver may take a value over late, or not at all. What
-// is right already is not written. Every knob is tried; it returns what failed.
-func (j *job) settle(ctx context.Context, d *Device, want Admin) []error {
+// is right already is not written, unless it is one of `always`. Every knob is
+// tried; it returns what failed.
+func (j *job) settle(ctx context.Context, d *Device, want Admin, always ...Knob) []error {
 	pf, err := j.pf(d)
 	if err != nil {
 		return []error{err}
@@ -130,7 +132,7 @@ func (j *job) settle(ctx context.Context, d *Device, want Admin) []error {
 	}
 	var failed []error
 	for _, k := range knobs() {
-		if now.value(k) == want.value(k) {
+		if now.value(k) == want.value(k) && !slices.Contains(always, k) {
 			continue
 		}
 		if err = j.turn(ctx, pf, d, k, want); err != nil {
@@ -186,6 +188,9 @@ func (j *job) admin(pf int, d *Device) (Admin, error) {
 		if vf.Index == d.Index {
 			return vf.Admin, nil
 		}
+	}
+	if len(vfs) == 0 {
+		return Admin{}, &unsupportedError{driver: d.PF.Driver, knob: Knob(fmt.Sprint(j.conf.knobs())), value: "anything", err: errors.New("it reports no VFs")}
 	}
 	return Admin{}, network.IO.Errorf("PF %s does not report VF %d: its driver %s names %d", d.PF.Name, d.Index, d.PF.Driver, len(vfs))
 }

@@ -65,8 +65,12 @@ func (j *job) configure(ctx context.Context, h *held) error {
 			j.log.Debug("the VF does not take its address yet", "error", err.Error())
 		}
 	}
+	var pin []Knob
+	if j.conf.MAC != "" { // some PFs show what the VF itself chose, and fix what they are told only
+		pin = append(pin, KnobMAC)
+	}
 	var failed []error
-	for _, err := range j.settle(ctx, h.Device, *h.record.Applied) {
+	for _, err := range j.settle(ctx, h.Device, *h.record.Applied, pin...) {
 		var unsupported *unsupportedError
 		if errors.As(err, &unsupported) && j.conf.Unsupported == BestEffort {
 			j.log.Warn(err.Error())

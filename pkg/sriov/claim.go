@@ -105,6 +105,11 @@ func (j *job) snapshot(h *held, picked bool) (*Record, error) {
 		return nil, err
 	}
 	now, err := j.admin(pf, h.Device)
+	var unsupported *unsupportedError
+	if errors.As(err, &unsupported) && j.conf.Unsupported == BestEffort {
+		j.log.Warn(err.Error())
+		return r, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -42,10 +42,20 @@ func (j *job) restore(ctx context.Context, r *Record, netns string) error {
 	var failed []error
 	// Down first: it must not send under a tag that is not its own.
 	failed = append(failed, j.silence(ctx, d, pod))
-	if r.Original.Admin != nil {
-		failed = append(failed, j.settle(ctx, d, *r.Original.Admin)...)
+	settle := func() (failed []error) {
+		if r.Original.Admin != nil {
+			failed = j.settle(ctx, d, *r.Original.Admin)
+		}
+		return failed
 	}
+	settled := settle()
 	link, err := j.bringHome(ctx, r, d, pod)
+	if link != nil {
+		// Once more: a VF that is reset on its way, and is trusted meanwhile, may
+		// have told the PF the pod's address again (igb).
+		settled = settle()
+	}
+	failed = append(failed, settled...)
 	if failed = append(failed, err); link != nil {
 		failed = append(failed, j.refurnish(ctx, r, d, *link))
 	}
@@ -154,6 +164,8 @@ func (j *job) awaitHome(ctx context.Context, d *Device) (*Link, error) {
 
 // moveOut moves a device from the pod to the node under its old name. If that
 // is taken meanwhile it gets another: a name is no reason to lose a device.
+// The kernel moves before it renames: where only the rename was refused, the
+// device is home already, and refurnish names it.
 func (j *job) moveOut(r *Record, link Link, pod Netns) error {
 	name := r.Original.Netdev
 	if slices.Contains(link.AltNames, name) {
@@ -161,15 +173,27 @@ func (j *job) moveOut(r *Record, link Link, pod Netns) error {
 			return fmt.Errorf("take the alternative name %s off: %w", name, err)
 		}
 	}
-	err := pod.Move(link.Index, j.host, name, 0)
-	if errors.Is(err, unix.EEXIST) {
-		j.log.Warn("another network device of the node has the VF's old name", "name", name, "gets", spareName(r))
-		err = pod.Move(link.Index, j.host, spareName(r), 0)
+	// An alternative name that is taken keeps the device in the pod; refurnish
+	// gives those back that are free.
+	for _, as := range []string{name, name, spareName(r)} {
+		err := pod.Move(link.Index, j.host, as, 0)
+		if err == nil {
+			return nil
+		}
+		still, lookErr := byPCI(pod, r.PCI)
+		if !errors.Is(err, unix.EEXIST) || lookErr != nil {
+			return errors.Join(fmt.Errorf("move %s back to the node: %w", link.Name, err), lookErr)
+		}
+		if still == nil {
+			return nil
+		}
+		for _, alt := range still.AltNames {
+			if err = pod.DelAltName(link.Index, alt); err != nil {
+				return fmt.Errorf("take the alternative name %s off: %w", alt, err)
+			}
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("move %s back to the node: %w", link.Name, err)
-	}
-	return nil
+	return fmt.Errorf("move %s back to the node: %w", link.Name, unix.EEXIST)
 }
 
 // spareName is a name that only this device can have on the node, should its
@@ -194,7 +218,7 @@ func (j *job) refurnish(ctx context.Context, r *Record, d *Device, link Link) er
 	}
 	// A driver that was bound anew may have chosen another address.
 	if was.MAC != "" && link.MAC != was.MAC {
-		if err := j.settleMAC(ctx, j.host, link.Index, link.Name, was.MAC); err != nil {
+		if err := j.settleMAC(ctx, j.host, link.Index, link.Name, was.MAC); err != nil && !j.hasFixed(r, d, link.Name) {
 			failed = append(failed, err)
 		}
 	}
@@ -205,6 +229,25 @@ func (j *job) refurnish(ctx context.Context, r *Record, d *Device, link Link) er
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// hasFixed reports whether a device has the address that its PF holds for it.
+// An administrator may have set that before the pod came: it reaches the VF
+// with the first reset, and then the VF may take no other, nor its old one.
+func (j *job) hasFixed(r *Record, d *Device, name string) bool {
+	if d.Index < 0 {
+		return false
+	}
+	pf, err := j.pf(d)
+	if err != nil {
+		return false
+	}
+	now, err := j.admin(pf, d)
+	if err != nil || r.Original.Admin != nil && now.MAC != r.Original.Admin.MAC {
+		return false
+	}
+	link, err := j.host.LinkByName(name)
+	return err == nil && link.MAC == now.MAC
 }
 
 // rename gives a device its old name back: one whose namespace ended comes
