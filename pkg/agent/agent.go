@@ -56,6 +56,7 @@ type Agent struct {
 	store     *journal.Store
 	metrics   *metrics
 	word      *word
+	pools     *pools
 	publisher *publisher
 	look      chan struct{} // asks for a look at the journals
 
@@ -69,7 +70,7 @@ func New(options Options, client k8sclient.Options, devices *kubelet.Resources) 
 	a.store = &journal.Store{Dir: options.StateDir, Now: options.Now}
 	a.metrics = newMetrics(options.Version)
 	a.word = &word{agent: a, changed: make(chan struct{}, 1), written: errors.New("cluster.json is not written yet")}
-	a.publisher = newPublisher(a)
+	a.publisher, a.pools = newPublisher(a), &pools{agent: a}
 	client.Changed, client.PodGone = func() { poke(a.word.changed) }, func() { poke(a.look) }
 	var err error
 	a.cluster, err = k8sclient.New(client)
@@ -100,7 +101,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var mu sync.Mutex
 	var failed []error
 	for _, part := range []func(context.Context) error{
-		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals, a.watchPools,
+		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals, a.pools.run,
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
 		func(ctx context.Context) error { return a.serveHTTP(ctx, web) },
 	} {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -12,33 +13,53 @@ import (
 // poolsPatience is how long one look at kubelet's devices may take.
 const poolsPatience = 10 * time.Second
 
-// watchPools keeps on disk which VFs device plugins advertise, so that the
-// plugin picks no other pod's: at the start, and at every sweep. While kubelet
-// does not answer, the last answer stays.
-func (a *Agent) watchPools(ctx context.Context) error {
+// pools knows what kubelet says of the node's devices, and keeps on disk which
+// VFs device plugins advertise, so that the plugin picks no other pod's.
+type pools struct {
+	agent *Agent
+
+	mu    sync.Mutex
+	given map[string]string // namespace/pod by the device's ID; nil = not known
+}
+
+// run looks at the start, and at every sweep. While kubelet does not answer,
+// its last answers stay.
+func (p *pools) run(ctx context.Context) error {
 	told := ""
 	for {
-		err := a.lookAtPools(ctx)
 		text := ""
-		if err != nil && ctx.Err() == nil {
+		if err := p.look(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, network.Unsupported) {
 			text = err.Error()
 		}
-		if text != "" && text != told && !errors.Is(err, network.Unsupported) {
-			a.Log.Warn("what device plugins advertise is not known: VFs are picked by what was known before", "error", text)
+		if text != "" && text != told {
+			p.agent.Log.Warn("what device plugins advertise is not known: VFs are picked by what was known before", "error", text)
 		}
 		told = text
-		if !sleep(ctx, a.Sweep) {
+		if !sleep(ctx, p.agent.Sweep) {
 			return nil
 		}
 	}
 }
 
-func (a *Agent) lookAtPools(ctx context.Context) error {
+func (p *pools) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, poolsPatience)
 	defer cancel()
-	advertised, err := a.kubelet.Advertised(ctx)
-	if err != nil {
-		return err
+	given, err := p.agent.kubelet.Holders(ctx)
+	if err == nil {
+		p.mu.Lock()
+		p.given = given
+		p.mu.Unlock()
 	}
-	return sriov.NewClaims(a.StateDir, "").Advertise(advertised)
+	advertised, advErr := p.agent.kubelet.Advertised(ctx)
+	if advErr == nil {
+		advErr = sriov.NewClaims(p.agent.StateDir, "").Advertise(advertised)
+	}
+	return errors.Join(err, advErr)
+}
+
+// holders are the pods that kubelet gave devices to, by the devices' IDs.
+func (p *pools) holders() map[string]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.given
 }

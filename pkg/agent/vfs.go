@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"log/slog"
 	"strings"
 	"sync"
@@ -21,8 +20,6 @@ const vfPatience = 2 * time.Second
 
 // ShowVFs adds the node's VFs to the metrics, before Run. The inventory's
 // Boot and Lives are the agent's own.
-//
-//nolint:contextcheck // a scrape has no context, and takes no longer than vfPatience
 func (a *Agent) ShowVFs(inventory sriov.Inventory) error {
 	boot, err := podns.BootID(a.BootIDPath)
 	if err != nil {
@@ -32,27 +29,11 @@ func (a *Agent) ShowVFs(inventory sriov.Inventory) error {
 	look := func() *vfLook {
 		i, l := inventory, &vfLook{}
 		v := &netnsView{agent: a, boot: boot, proven: sync.OnceValue(func() bool { return a.viewProvenNow(boot) })}
-		i.Lives, i.Allocated = v.lives, a.holders()
+		i.Lives, i.Allocated = v.lives, a.pools.holders()
 		l.pfs, l.rows, l.err = i.Look()
 		return l
 	}
 	return a.metrics.registry.Register(newVFCollector(look, vfPatience, a.Log))
-}
-
-// holdersPatience leaves most of a scrape's time to the look itself.
-const holdersPatience = time.Second
-
-// holders are the pods that kubelet gave devices to, nil if it does not say:
-// a VF without a pod's ADD then shows as free.
-func (a *Agent) holders() map[string]string {
-	//nolint:forbidigo // a scrape has none
-	ctx, cancel := context.WithTimeout(context.Background(), holdersPatience)
-	defer cancel()
-	holders, err := a.kubelet.Holders(ctx)
-	if err != nil {
-		a.Log.Debug("which VFs kubelet gave away is not known", "error", err.Error())
-	}
-	return holders
 }
 
 // netnsView judges namespaces by their names, as the sweep does: the agent

@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
@@ -170,7 +169,7 @@ func TestNoVFs(t *testing.T) {
 	a := &Agent{
 		Options: Options{StateDir: dir, BootIDPath: filepath.Join(dir, "boot"), Log: slog.New(slog.NewTextHandler(&log, nil))},
 		metrics: newMetrics("test"),
-		kubelet: &kubelet.Resources{Socket: filepath.Join(dir, "kubelet"), Log: slog.New(slog.DiscardHandler)},
+		pools:   &pools{},
 	}
 	sys := sriov.Sysfs(dir)
 	inventory := sriov.Inventory{Sys: sys, Kernel: sriov.Resident{Linux: sriov.Linux{Sys: sys}}, Claims: sriov.NewClaims(dir, "")}
