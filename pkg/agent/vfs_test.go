@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -189,5 +191,26 @@ func TestNoVFs(t *testing.T) {
 	}
 	if log.Len() > 0 {
 		t.Error(log.String())
+	}
+}
+
+// docs/agent.md lists every metric of VFs, and no other.
+func TestVFMetricsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := regexp.MustCompile("`multiplexer_vf[a-z_]+`").FindAllString(string(page), -1)
+	described := make(chan *prometheus.Desc, 100)
+	newVFCollector(nil, 0, nil).Describe(described)
+	close(described)
+	var told []string
+	for desc := range described {
+		told = append(told, "`"+regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(desc.String())[1]+"`")
+	}
+	slices.Sort(documented)
+	slices.Sort(told)
+	if diff := cmp.Diff(told, documented); diff != "" {
+		t.Errorf("metrics (-collector +docs/agent.md):\n%s", diff)
 	}
 }

@@ -69,8 +69,8 @@ const (
 )
 
 // ParseConf reads a configuration. VF, VLAN and MAC in CNI_ARGS take the place
-// of the keys, those in args.cni (the annotation's cni-args) of both, and
-// runtimeConfig stands above all. Errors are
+// of the keys, those in args.cni (the annotation's cni-args) of both, but for a
+// VLAN that is said already, and runtimeConfig stands above all. Errors are
 // Malformed or Invalid and name the key, the value and what is legal.
 func ParseConf(stdin []byte, args string) (*Conf, error) {
 	c, err := decode(stdin)
@@ -80,10 +80,15 @@ func ParseConf(stdin []byte, args string) (*Conf, error) {
 	if err = c.refuseUnknownHardware(stdin); err != nil {
 		return nil, err
 	}
-	for _, asked := range [][][2]string{fromCNIArgs(args), fromArgsCNI(c.Args.CNI)} {
-		if err = c.take(asked); err != nil {
-			return nil, err
-		}
+	if err = c.take(fromCNIArgs(args)); err != nil {
+		return nil, err
+	}
+	tag := c.VLAN
+	if err = c.take(fromArgsCNI(c.Args.CNI)); err != nil {
+		return nil, err
+	}
+	if tag != nil && *tag != *c.VLAN { // it keeps tenants apart
+		return nil, network.Invalid.Errorf("sriov: VLAN \"%d\" in \"cni-args\" of the pod's annotation: the network has vlan %d, which a pod cannot change: remove it, or ask for a network of that VLAN", *c.VLAN, *tag)
 	}
 	if c.RuntimeConfig.MAC != "" {
 		c.MAC = c.RuntimeConfig.MAC
