@@ -113,6 +113,8 @@ func TestBadValues(t *testing.T) {
 		`mac "01:`:                {"mac": "01:00:5e:00:00:01"},
 		`deviceID "0000:01:1f.7"`: {"deviceID": "0000:01:1f.7"},
 		`deviceID "0000:01:00.0"`: {"deviceID": "0000:01:00.0"},
+		`"host-locla" is in none`: {"ipam": obj{"type": "host-locla"}},
+		"infinibandGUID":          {"infinibandGUID": "c2:11:22:33:44:55:66:77"},
 		`master "lo"`:             {"master": "lo"},
 		`master "eth99"`:          {"master": "eth99"},
 	} {
@@ -127,4 +129,28 @@ func TestBadValues(t *testing.T) {
 		}
 		contains(t, e.Msg, name)
 	}
+}
+
+// What the node itself uses is not taken from it, however the VF is named; a key
+// that nobody knows is said.
+func TestVFOfTheNode(t *testing.T) {
+	m := newMachine(t)
+	m.leavesNothing()
+	dev := m.netdev(m.pfs[0].VFs[1])
+	m.onNode("ip", "link", "add", "br9", "type", "bridge")
+	m.onNode("ip", "link", "set", dev, "master", "br9")
+	m.network("index", obj{"type": "sriov", "master": m.pfs[0].Name, "vf": 1})
+	m.network("address", obj{"type": "sriov", "deviceID": m.pfs[0].VFs[1], "vlna": 7})
+	for _, name := range []string{"index", "address"} {
+		e := m.pod(name).refused("ADD")
+		if e.Code != 7 {
+			t.Errorf("%s: code %d, want 7", name, e.Code)
+		}
+		contains(t, e.Msg, "VF 1 of PF "+m.pfs[0].Name, "is in a bridge or bond of the node", "stays on the node")
+	}
+	contains(t, m.onNode("ip", "link", "show", dev), "master br9")
+	m.onNode("ip", "link", "del", "br9")
+	p := m.pod("address")
+	contains(t, string(p.do("ADD").Stderr), "is not known and has no effect", "key=vlna")
+	detach(p)
 }

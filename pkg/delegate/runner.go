@@ -41,13 +41,27 @@ type Request struct {
 	PrevResult json.RawMessage
 }
 
-// Preflight reports whether every plugin of the attachment can be found. A
+// Preflight reports whether every plugin of the attachment can be found, and
+// the IPAM plugins of embedded ones. A
 // list with a missing plugin must not be started: libcni would run the
 // plugins before it, and its DEL would stop at it.
 func (r *Runner) Preflight(a *network.Attachment) error {
 	for _, pluginType := range a.Types() {
 		if _, err := r.find(pluginType, r.Path); err != nil {
 			return fmt.Errorf("%s from %s: %w", a, a.Source, err)
+		}
+	}
+	for _, raw := range a.Plugins {
+		// What "ipam" means to others is their affair: to some it is no executable.
+		var plugin struct {
+			Type string
+			IPAM struct{ Type string }
+		}
+		if err := json.Unmarshal(raw, &plugin); err != nil || plugin.IPAM.Type == "" || r.Embedded[plugin.Type] == nil {
+			continue
+		}
+		if _, err := r.find(plugin.IPAM.Type, r.Path); err != nil {
+			return fmt.Errorf("%s from %s: ipam: %w", a, a.Source, err)
 		}
 	}
 	return nil

@@ -15,8 +15,8 @@ func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) 
 	if err != nil {
 		return nil, err
 	}
-	if d.Index < 0 {
-		if err = j.guardPF(d); err != nil {
+	if link.Index != 0 {
+		if err = j.guardNode(d); err != nil {
 			return nil, err
 		}
 	}
@@ -62,14 +62,18 @@ func (j *job) appear(ctx context.Context, d *Device) (Link, error) {
 	}
 }
 
-// guardPF refuses to take a PF away that something else on the node needs.
-func (j *job) guardPF(d *Device) error {
+// guardNode refuses to take a device away that the node itself uses, or a PF
+// that pods' VFs need.
+func (j *job) guardNode(d *Device) error {
 	why, err := j.inUse(d)
 	if err != nil {
 		return err
 	}
 	if why != "" {
-		return network.Invalid.Errorf("sriov: pfOnly: PF %s %s: it stays on the node", d.PF.Name, why)
+		return network.Invalid.Errorf("sriov: %s %s: it stays on the node; take it out of use there, or choose another", d, why)
+	}
+	if d.Index >= 0 {
+		return nil
 	}
 	all, err := j.claims.All()
 	if err != nil {

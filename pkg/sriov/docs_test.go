@@ -94,7 +94,7 @@ func TestDocumentedValues(t *testing.T) {
 	}
 }
 
-// The definitions that the page shows are taken, once they have a device.
+// The definitions that the page shows are taken as they are.
 func TestDocumentedDefinitions(t *testing.T) {
 	page, err := os.ReadFile("../../docs/sriov.md")
 	if err != nil {
@@ -110,8 +110,8 @@ func TestDocumentedDefinitions(t *testing.T) {
 		if conf == nil {
 			t.Fatalf("no list: %s", block[1])
 		}
-		stdin := strings.Replace(string(conf[1]), "{", `{"name":"fast","runtimeConfig":{"deviceID":"0000:01:10.0"},`, 1)
-		wantSettings(t, stdin, "", "deviceID=0000:01:10.0 vlan=100 spoofchk=on trust=off ipam=host-local")
+		stdin := strings.Replace(string(conf[1]), "{", `{"name":"fast",`, 1)
+		wantSettings(t, stdin, "", "master=ens2f0 vlan=100 spoofchk=on trust=off ipam=host-local")
 	}
 	// What it says to be refused by name is.
 	refused := regexp.MustCompile(`refused by name: ([^.]*)\.`).FindSubmatch(page)

@@ -44,6 +44,9 @@ func (p *Plugin) Run(ctx context.Context, call network.Call) ([]byte, error) {
 	defer j.end()
 	switch call.Command {
 	case "ADD":
+		for _, key := range unknown(call.Stdin) {
+			j.log.Warn("key is not known and has no effect: see docs/sriov.md for the keys", "key", key, "network", conf.Name)
+		}
 		return j.add(ctx)
 	case "DEL":
 		return nil, j.del(ctx)

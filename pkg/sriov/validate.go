@@ -2,6 +2,7 @@ package sriov
 
 import (
 	"encoding/json"
+	"maps"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -31,6 +32,22 @@ func NormalPCI(key, address string) (string, error) {
 	return lower, nil
 }
 
+type unsupportedKey struct{ key, why string }
+
+// unsupportedKeys are those of other SR-IOV plugins, each with what to do.
+func unsupportedKeys() []unsupportedKey {
+	return []unsupportedKey{
+		{"rdmaIsolation", "RDMA devices are not moved yet; chain the plugin \"rdma\" behind sriov and leave the key out"},
+		{"ibKubernetesEnabled", "InfiniBand is not supported yet; use ib-sriov-cni for this network"},
+		{"infinibandGUID", "InfiniBand is not supported yet; use ib-sriov-cni for this network"},
+		{"pkey", "InfiniBand is not supported yet; use ib-sriov-cni for this network"},
+		{"dpdk", "drivers are not bound by the plugin: bind the VF to vfio-pci beforehand and leave the key out"},
+		{"if0", "that key was hustcat/sriov-cni's fork of intel; use \"master\" or \"deviceID\""},
+		{"if0name", "the interface's name comes from the pod's annotation"},
+		{"l2enable", "leave \"ipam\" out for a NIC without addresses"},
+	}
+}
+
 // refuseUnknownHardware names keys of other SR-IOV plugins whose meaning
 // would be lost: a pod must not start without what it was promised.
 func (c *Conf) refuseUnknownHardware(stdin []byte) error {
@@ -38,21 +55,18 @@ func (c *Conf) refuseUnknownHardware(stdin []byte) error {
 	if err := json.Unmarshal(stdin, &keys); err != nil {
 		return network.Malformed.Errorf("sriov: configuration: %w", err)
 	}
-	refused := []struct{ key, why string }{
-		{"rdmaIsolation", "RDMA devices are not moved yet; chain the plugin \"rdma\" behind sriov and leave the key out"},
-		{"ibKubernetesEnabled", "InfiniBand is not supported yet; use ib-sriov-cni for this network"},
-		{"pkey", "InfiniBand is not supported yet; use ib-sriov-cni for this network"},
-		{"dpdk", "drivers are not bound by the plugin: bind the VF to vfio-pci beforehand and leave the key out"},
-		{"if0", "that key was hustcat/sriov-cni's fork of intel; use \"master\" or \"deviceID\""},
-		{"if0name", "the interface's name comes from the pod's annotation"},
-		{"l2enable", "leave \"ipam\" out for a NIC without addresses"},
-	}
-	for _, r := range refused {
+	for _, r := range unsupportedKeys() {
 		for key, raw := range keys { // in any case, as those plugins read them
 			if strings.EqualFold(key, r.key) && !slices.Contains([]string{"null", "false", `""`}, string(raw)) {
 				return network.Invalid.Errorf("sriov: key %q (%s): %s", r.key, clip(string(raw)), r.why)
 			}
 		}
+	}
+	var ipam map[string]json.RawMessage
+	_ = json.Unmarshal(keys["ipam"], &ipam) // it was read before
+	named := slices.ContainsFunc(slices.Collect(maps.Keys(ipam)), func(key string) bool { return strings.EqualFold(key, "type") })
+	if len(ipam) > 0 && !named { // an empty one is sriov-cni's word for none
+		return network.Invalid.Errorf("sriov: ipam has no \"type\": name an IPAM plugin, or leave \"ipam\" out for a NIC without addresses")
 	}
 	if guid := c.RuntimeConfig.InfinibandGUID; guid != "" {
 		return network.Invalid.Errorf("sriov: infinibandGUID %q: InfiniBand is not supported yet; remove \"infiniband-guid\" from the pod's annotation, or use ib-sriov-cni for this network", clip(guid))
