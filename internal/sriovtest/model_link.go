@@ -194,6 +194,13 @@ func (m *Model) setMTU(l *link, mtu int) error {
 }
 
 // SetUp implements sriov.Netns.
+func (n *netns) SetFlags(index int, flags uint32) error {
+	return n.change(index, func(l *link) error {
+		l.Flags = flags
+		return nil
+	})
+}
+
 func (n *netns) SetUp(index int, up bool) error {
 	return n.change(index, func(l *link) error {
 		switch {

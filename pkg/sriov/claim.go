@@ -46,7 +46,11 @@ func (j *job) appear(ctx context.Context, d *Device) (Link, error) {
 			return Link{}, err
 		}
 		if d.Netdev != "" {
-			if link, lookErr := j.host.LinkByName(d.Netdev); !errors.Is(lookErr, ErrNoLink) {
+			link, lookErr := j.host.LinkByName(d.Netdev)
+			if lookErr == nil && link.isOf(d) {
+				return link, nil
+			}
+			if lookErr != nil && !errors.Is(lookErr, ErrNoLink) {
 				return link, lookErr
 			}
 		}
@@ -62,6 +66,15 @@ func (j *job) appear(ctx context.Context, d *Device) (Link, error) {
 	}
 }
 
+// guardPod refuses a VF whose PF a pod has: that pod could set it up.
+func (j *job) guardPod(d *Device) error {
+	r, err := j.claims.Get(d.PF.PCI)
+	if err != nil || r == nil {
+		return err
+	}
+	return network.Again.Errorf("sriov: %s: its PF %s itself is held by %s", d.PCI, d.PF.PCI, r.Holder())
+}
+
 // guardNode refuses to take a device away that the node itself uses, or a PF
 // that pods' VFs need.
 func (j *job) guardNode(d *Device) error {
@@ -73,7 +86,16 @@ func (j *job) guardNode(d *Device) error {
 		return network.Invalid.Errorf("sriov: %s %s: it stays on the node; take it out of use there, or choose another", d, why)
 	}
 	if d.Index >= 0 {
-		return nil
+		return j.guardPod(d)
+	}
+	advertised, err := j.claims.Advertised()
+	if err != nil {
+		return err
+	}
+	for _, pci := range d.PF.VFs {
+		if resource := advertised[pci]; resource != "" {
+			return network.Invalid.Errorf("sriov: pfOnly: VF %s of PF %s is advertised as %s: the PF stays on the node", pci, d.PF.Name, resource)
+		}
 	}
 	all, err := j.claims.All()
 	if err != nil {
@@ -100,6 +122,9 @@ func (j *job) snapshot(h *held, picked bool) (*Record, error) {
 		Original: Original{
 			Driver: h.Driver, Netdev: h.Netdev, MAC: h.link.MAC, MTU: h.link.MTU, AltNames: h.link.AltNames, Up: h.link.Up,
 		},
+	}
+	if h.link.Index != 0 {
+		r.Original.Flags = &h.link.Flags
 	}
 	if !j.conf.setsAdmin() {
 		return r, nil
@@ -129,8 +154,8 @@ func (j *job) checkMAC(h *held) error {
 		return nil
 	}
 	all, err := j.claims.All()
-	if err != nil {
-		return err
+	if err != nil { // of other VFs: the PF itself is asked below
+		j.log.Warn("not every claim can be read", "error", err.Error())
 	}
 	for _, r := range all {
 		if r.PF == h.PF.PCI && r.PCI != h.PCI && r.MAC == j.conf.MAC {

@@ -1,6 +1,7 @@
 package sriov
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,7 @@ type Original struct {
 	MAC      string   `json:"mac,omitempty"`
 	MTU      int      `json:"mtu,omitempty"`
 	AltNames []string `json:"altnames,omitempty"`
+	Flags    *uint32  `json:"flags,omitempty"` // nil = not known
 	Up       bool     `json:"up,omitempty"`
 }
 
@@ -56,6 +58,13 @@ func (r *Record) Holder() string {
 		return fmt.Sprintf("container %s (%s)", r.Container, r.IfName)
 	}
 	return fmt.Sprintf("pod %s (container %s, %s)", r.Pod, r.Container, r.IfName)
+}
+
+// sound reports whether a record that was read can be one of ours: its device
+// becomes part of paths.
+func (r *Record) sound() bool {
+	pci, err := NormalPCI("", r.PCI)
+	return err == nil && pci == r.PCI && r.Index >= -1
 }
 
 // isOf reports whether the record is about this attachment.
@@ -94,8 +103,11 @@ func (c Claims) Get(pci string) (*Record, error) {
 	if err != nil {
 		return nil, c.failed(err)
 	}
+	if len(bytes.Trim(raw, "\x00")) == 0 { // after a power loss, which no VF's state outlives
+		return nil, nil
+	}
 	var r Record
-	if err = json.Unmarshal(raw, &r); err != nil || r.PCI != pci {
+	if err = json.Unmarshal(raw, &r); err != nil || r.PCI != pci || !r.sound() {
 		return nil, network.IO.Errorf("the claim %s is damaged: see with `multiplexerd vfs` whether a pod has the VF; if none has, remove the file", c.path(pci))
 	}
 	return &r, nil

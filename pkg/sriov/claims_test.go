@@ -160,9 +160,24 @@ func TestModesOfClaims(t *testing.T) {
 	}
 }
 
+// What a power loss leaves of a claim is none: no VF's state outlives it.
+func TestEmptyClaims(t *testing.T) {
+	for _, text := range []string{"", "\x00\x00\x00"} {
+		c, _ := newClaims(t)
+		write0600(t, c.path(aVF), text)
+		if r, err := c.Get(aVF); r != nil || err != nil {
+			t.Errorf("%q: %v, %v", text, r, err)
+		}
+		if all, err := c.All(); len(all) > 0 || err != nil {
+			t.Errorf("%q: all: %v, %v", text, all, err)
+		}
+	}
+}
+
 func TestDamagedClaims(t *testing.T) {
 	for name, text := range map[string]string{
-		"empty":              "",
+		"a hostile name":     `{"pci":"../../` + aVF + `"}`,
+		"of no function":     `{"pci":"` + aVF + `","index":-2}`,
 		"broken off":         `{"pci":"` + aVF,
 		"of another VF":      `{"pci":"0000:01:10.1"}`,
 		"of no VF":           `{}`,

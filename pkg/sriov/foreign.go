@@ -233,6 +233,17 @@ func (c Claims) foreignHolder(pci string) string {
 	return readWord(filepath.Join(c.Foreign, "pci", pci))
 }
 
+// takenByForeign reports whether sriov-cni has given the record's device to
+// another living pod: to it, one whose namespace is gone is free.
+func (j *job) takenByForeign(r *Record) bool {
+	other := j.claims.foreignHolder(r.PCI)
+	if other == "" || other == r.Path || other == j.call.Netns {
+		return false
+	}
+	_, err := podns.Cookie(other)
+	return err == nil
+}
+
 // vacateForeign reports the holder of a device that sriov-cni gave away.
 func (j *job) vacateForeign(_ context.Context, d *Device) (string, error) {
 	path := j.claims.foreignHolder(d.PCI)
@@ -265,6 +276,9 @@ func (c Claims) putForeign(r *Record) error {
 func (c Claims) dropForeign(r *Record) error {
 	if !c.foreignExists() {
 		return nil
+	}
+	if other := c.foreignHolder(r.PCI); r.Path != "" && other != r.Path {
+		return nil // another pod's
 	}
 	return remove(filepath.Join(c.Foreign, "pci", r.PCI))
 }

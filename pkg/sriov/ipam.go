@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -72,6 +73,9 @@ func (j *job) readIPAM(out []byte) (*current.Result, error) {
 	result, err := current.NewResultFromResult(parsed)
 	if err != nil {
 		return nil, network.Malformed.Errorf("sriov: result of IPAM plugin %q: %w", j.conf.IPAM.Type, err)
+	}
+	if slices.Contains(result.IPs, nil) || slices.Contains(result.Routes, nil) {
+		return nil, network.Malformed.Errorf("sriov: result of IPAM plugin %q: null among its addresses or routes", j.conf.IPAM.Type)
 	}
 	if len(result.IPs) == 0 {
 		return nil, network.Invalid.Errorf("sriov: IPAM plugin %q returned no address; for a NIC without any leave \"ipam\" out", j.conf.IPAM.Type)

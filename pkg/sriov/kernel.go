@@ -31,6 +31,8 @@ type Netns interface {
 	SetMTU(index, mtu int) error
 	SetMAC(index int, mac string) error
 	SetUp(index int, up bool) error
+	// SetFlags sets what Link.Flags shows.
+	SetFlags(index int, flags uint32) error
 	AddAltName(index int, name string) error
 	DelAltName(index int, name string) error
 
@@ -68,9 +70,15 @@ type Link struct {
 	MaxMTU   int // 0 = the kernel does not say
 	Up       bool
 	Carrier  bool   // IFF_RUNNING: up, and its link is
+	Flags    uint32 // NOARP, PROMISC, ALLMULTI, MULTICAST: they outlast a move
+	XDP      bool   // a program is attached: it outlasts a move too
 	Master   int    // index of the bridge or bond that it is in, 0 = none
 	PCI      string // address of its PCI function, "" = it is none
 }
+
+// isOf reports whether the link is the device's: names may change hands between
+// two looks. An old kernel does not say.
+func (l *Link) isOf(d *Device) bool { return l.PCI == "" || l.PCI == d.PCI }
 
 // VF is what a PF says of one VF.
 type VF struct {

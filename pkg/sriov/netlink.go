@@ -168,6 +168,30 @@ func (n *kernelNetns) SetUp(index int, up bool) error {
 	return err
 }
 
+// stickyFlags are those that a device takes along from one pod to the next.
+const stickyFlags = unix.IFF_NOARP | unix.IFF_PROMISC | unix.IFF_ALLMULTI | unix.IFF_MULTICAST
+
+// SetFlags implements Netns.
+func (n *kernelNetns) SetFlags(index int, flags uint32) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	req.Sockets = n.sockets
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index, msg.Flags, msg.Change = int32(index), flags, stickyFlags
+	req.AddData(msg)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+func hasXDP(list []byte) bool {
+	attrs, _ := attributes(list)
+	for _, a := range attrs {
+		if a.kind == nl.IFLA_XDP_ATTACHED && len(a.value) > 0 && a.value[0] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // AddAltName implements Netns.
 func (n *kernelNetns) AddAltName(index int, name string) error {
 	return n.altName(unix.RTM_NEWLINKPROP, index, name)
@@ -195,7 +219,7 @@ func readLink(m []byte) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("read a network device: %w", err)
 	}
-	link := Link{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0, Carrier: msg.Flags&unix.IFF_RUNNING != 0}
+	link := Link{Index: int(msg.Index), Up: msg.Flags&unix.IFF_UP != 0, Carrier: msg.Flags&unix.IFF_RUNNING != 0, Flags: msg.Flags & stickyFlags}
 	for _, attr := range attrs {
 		switch attr.kind {
 		case unix.IFLA_IFNAME:
@@ -206,6 +230,8 @@ func readLink(m []byte) (Link, error) {
 			link.MTU = word(attr.value)
 		case unix.IFLA_MAX_MTU:
 			link.MaxMTU = word(attr.value)
+		case unix.IFLA_XDP:
+			link.XDP = hasXDP(attr.value)
 		case unix.IFLA_MASTER:
 			link.Master = word(attr.value)
 		case unix.IFLA_PARENT_DEV_NAME:

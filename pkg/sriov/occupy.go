@@ -128,11 +128,17 @@ func (j *job) vacate(ctx context.Context, d *Device) (holder string, err error) 
 	}
 	netns := r.Live(j.boot)
 	if netns != "" && !r.isOf(j.call.ContainerID, j.call.IfName) {
+		if r.Container == j.call.ContainerID {
+			return "", network.Invalid.Errorf("sriov: %s: this pod has it already, as %s by network %s: two networks cannot have one VF", d, r.IfName, r.Network)
+		}
 		return r.Holder(), nil
 	}
 	j.log.Info("releasing what an ended pod left on a VF", "device", d.String(), "held by", r.Holder())
 	if err = j.restore(ctx, r, netns); err != nil {
 		return "", network.Again.Errorf("sriov: %s was held by %s and cannot be restored yet: %w", d, r.Holder(), errors.Join(err, j.quarantine(r, err)))
 	}
-	return "", j.claims.drop(d.PCI)
+	if err = j.claims.drop(d.PCI); err != nil {
+		return "", err
+	}
+	return j.vacateForeign(ctx, d) // sriov-cni may have been faster
 }

@@ -83,19 +83,29 @@ func (j *job) pickLocked(ctx context.Context, pf *PF, index int, wantClean bool)
 	case r == nil && d.Netdev == "":
 		return nil, "has no network device on the node (driver " + orNone(d.Driver) + ")", nil
 	}
-	holder, err := j.vacate(ctx, d)
-	if err != nil {
-		return nil, err.Error(), nil //nolint:nilerr // said of this VF; another may do
-	}
-	if holder != "" {
-		return nil, "is held by " + holder, nil
-	}
-	why, err := j.inUse(d)
-	if err != nil || why != "" {
+	if why, err := j.free(ctx, d); err != nil || why != "" {
 		return nil, why, err
 	}
 	h, err := j.claim(ctx, d, true)
 	return h, "", err
+}
+
+// free makes sure that neither a pod nor the node has a device, and says why
+// not otherwise.
+func (j *job) free(ctx context.Context, d *Device) (why string, err error) {
+	holder, err := j.vacate(ctx, d)
+	if err == nil && holder == "" {
+		_, err = j.appear(ctx, d) // it may have another name than before
+	}
+	switch {
+	case err != nil:
+		return err.Error(), nil //nolint:nilerr // said of this VF; another may do
+	case holder != "":
+		return "is held by " + holder, nil
+	case d.Netdev == "" || d.userspace():
+		return "has no network device on the node (driver " + orNone(d.Driver) + ")", nil
+	}
+	return j.inUse(d)
 }
 
 // inUse says what the node itself uses a device for, "" = nothing that shows.
@@ -109,6 +119,9 @@ func (j *job) inUse(d *Device) (string, error) {
 	}
 	if link.Master != 0 {
 		return "is in a bridge or bond of the node", nil
+	}
+	if upper := j.Sys.upper(d); upper != "" {
+		return "has " + upper + " of the node on it", nil
 	}
 	addresses, err := j.host.Addresses(link.Index)
 	if err != nil {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
@@ -102,7 +105,7 @@ func (j *job) openLog() {
 	to := j.Stderr
 	var err error
 	if j.conf.LogFile != "" {
-		if j.logFile, err = os.OpenFile(j.conf.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+		if j.logFile, err = openRegular(j.conf.LogFile); err == nil {
 			to = j.logFile
 		} else {
 			j.logFile = nil
@@ -113,6 +116,26 @@ func (j *job) openLog() {
 	if err != nil {
 		j.log.Error("logFile cannot be opened", "error", err.Error())
 	}
+}
+
+// openRegular opens a file to append to, and nothing else: a pipe would wait
+// for a reader, and a device is not for logs.
+func openRegular(path string) (*os.File, error) {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // pod is the pod's name as CNI_ARGS has it, "" for a container that is none.
@@ -152,13 +175,15 @@ func (j *job) save(r *Record) error {
 // nothing. Without a journal the claims know.
 func (j *job) recorded() (*Record, error) {
 	if j.call.State != nil {
-		if raw := j.call.State.Load(); len(raw) > 0 {
-			var r Record
-			if err := json.Unmarshal(raw, &r); err == nil && r.PCI != "" {
-				return &r, nil
-			}
-			j.log.Warn("the journal's record of the VF is damaged: looking for its claim")
+		raw := j.call.State.Load()
+		if len(raw) == 0 { // ADD writes it first
+			return nil, nil
 		}
+		var r Record
+		if err := json.Unmarshal(raw, &r); err == nil && r.sound() {
+			return &r, nil
+		}
+		j.log.Warn("the journal's record of the VF is damaged: looking for its claim")
 	}
 	all, err := j.claims.All()
 	for _, r := range all {

@@ -24,6 +24,10 @@ func (j *job) restore(ctx context.Context, r *Record, netns string) error {
 	if r.Boot != j.boot {
 		return nil // the state ended with that boot
 	}
+	if j.takenByForeign(r) {
+		j.log.Info("sriov-cni gave the VF to another pod by now: it is left alone", "device", r.PCI)
+		return nil
+	}
 	d, err := j.device(r)
 	if err != nil {
 		return err
@@ -67,7 +71,7 @@ func (j *job) restore(ctx context.Context, r *Record, netns string) error {
 
 // device returns the record's device, nil when the node has it no more.
 func (j *job) device(r *Record) (*Device, error) {
-	if !j.Sys.has(r.PCI) {
+	if !j.Sys.has(r.PCI) || r.Index >= 0 && !j.Sys.isVF(r.PCI) { // or another card is there now
 		return nil, nil
 	}
 	if r.Index >= 0 {
@@ -121,13 +125,13 @@ func (j *job) bringHome(ctx context.Context, r *Record, d *Device, pod Netns) (*
 		}
 	}
 	link, err := j.awaitHome(ctx, d)
-	if link != nil || err != nil {
+	if err != nil || link != nil && (!link.XDP || d.Index < 0) {
 		return link, err
 	}
 	if d.Index < 0 {
 		return nil, fmt.Errorf("its network device did not come back to the node, and without it its VFs would end: it is in another namespace, or its driver has a fault; reload the driver %s", r.Original.Driver)
 	}
-	j.log.Warn("the network device did not come back: its driver is bound anew", "device", d.String(), "driver", r.Original.Driver)
+	j.log.Warn("the network device did not come back, or with a program of the pod on it: its driver is bound anew", "device", d.String(), "driver", r.Original.Driver)
 	if err = j.Kernel.Rebind(d.PCI, r.Original.Driver); err != nil {
 		return nil, err
 	}
@@ -149,10 +153,10 @@ func (j *job) awaitHome(ctx context.Context, d *Device) (*Link, error) {
 		}
 		if name != "" {
 			link, lookErr := j.host.LinkByName(name)
-			if lookErr == nil {
+			if lookErr == nil && link.isOf(d) {
 				return &link, nil
 			}
-			if !errors.Is(lookErr, ErrNoLink) { // renamed in this moment
+			if lookErr != nil && !errors.Is(lookErr, ErrNoLink) { // renamed in this moment
 				return nil, lookErr
 			}
 		}
@@ -168,14 +172,14 @@ func (j *job) awaitHome(ctx context.Context, d *Device) (*Link, error) {
 // device is home already, and refurnish names it.
 func (j *job) moveOut(r *Record, link Link, pod Netns) error {
 	name := r.Original.Netdev
-	if slices.Contains(link.AltNames, name) {
-		if err := pod.DelAltName(link.Index, name); err != nil {
-			return fmt.Errorf("take the alternative name %s off: %w", name, err)
+	// One that the node has too would keep it in the pod; its own come back in
+	// renameAlso.
+	for _, also := range link.AltNames {
+		if err := pod.DelAltName(link.Index, also); err != nil {
+			return fmt.Errorf("take the alternative name %s off: %w", also, err)
 		}
 	}
-	// An alternative name that is taken keeps the device in the pod; refurnish
-	// gives those back that are free.
-	for _, as := range []string{name, name, spareName(r)} {
+	for _, as := range []string{name, spareName(r)} {
 		err := pod.Move(link.Index, j.host, as, 0)
 		if err == nil {
 			return nil
@@ -186,11 +190,6 @@ func (j *job) moveOut(r *Record, link Link, pod Netns) error {
 		}
 		if still == nil {
 			return nil
-		}
-		for _, alt := range still.AltNames {
-			if err = pod.DelAltName(link.Index, alt); err != nil {
-				return fmt.Errorf("take the alternative name %s off: %w", alt, err)
-			}
 		}
 	}
 	return fmt.Errorf("move %s back to the node: %w", link.Name, unix.EEXIST)
@@ -210,6 +209,11 @@ func (j *job) refurnish(ctx context.Context, r *Record, d *Device, link Link) er
 	was := r.Original
 	if err := j.rename(ctx, r, &link); err != nil {
 		failed = append(failed, err)
+	}
+	if was.Flags != nil && link.Flags != *was.Flags {
+		if err := j.host.SetFlags(link.Index, *was.Flags); err != nil {
+			failed = append(failed, fmt.Errorf("set its flags back: %w", err))
+		}
 	}
 	if was.MTU != 0 && link.MTU != was.MTU {
 		if err := j.host.SetMTU(link.Index, was.MTU); err != nil {
@@ -254,7 +258,7 @@ func (j *job) hasFixed(r *Record, d *Device, name string) bool {
 // with the pod's.
 func (j *job) rename(ctx context.Context, r *Record, link *Link) error {
 	name := r.Original.Netdev
-	if link.Name == name || link.Name == spareName(r) {
+	if link.Name == name {
 		return nil
 	}
 	if link.Up {

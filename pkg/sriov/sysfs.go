@@ -59,6 +59,19 @@ func (s Sysfs) dir(pci string) string    { return filepath.Join(s.devices(), pci
 func (s Sysfs) has(pci string) bool      { return exists(s.dir(pci)) }
 func (s Sysfs) driver(pci string) string { return linkBase(filepath.Join(s.dir(pci), "driver")) }
 
+// isVF reports whether a PCI function is a VF.
+func (s Sysfs) isVF(pci string) bool { return linkBase(filepath.Join(s.dir(pci), "physfn")) != "" }
+
+// upper returns a network device of the node that stands on a device's own: a
+// VLAN, a macvlan. "" = none.
+func (s Sysfs) upper(d *Device) string {
+	found, err := filepath.Glob(filepath.Join(s.dir(d.PCI), "net", d.Netdev, "upper_*"))
+	if err != nil || len(found) == 0 {
+		return ""
+	}
+	return strings.TrimPrefix(filepath.Base(found[0]), "upper_")
+}
+
 // PFs returns every PF of the node that can have VFs, by PCI address.
 func (s Sysfs) PFs() ([]PF, error) {
 	entries, err := os.ReadDir(s.devices())
