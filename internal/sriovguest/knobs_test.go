@@ -150,6 +150,9 @@ func TestVFOfTheNode(t *testing.T) {
 	}
 	contains(t, m.onNode("ip", "link", "show", dev), "master br9")
 	m.onNode("ip", "link", "del", "br9")
+	// An address is in the way of who only names an index.
+	m.onNode("ip", "addr", "add", "192.0.2.1/32", "dev", dev)
+	contains(t, m.pod("index").refused("ADD").Msg, "has the address 192.0.2.1/32 on the node")
 	p := m.pod("address")
 	contains(t, string(p.do("ADD").Stderr), "is not known and has no effect", "key=vlna")
 	detach(p)

@@ -16,7 +16,7 @@ func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) 
 		return nil, err
 	}
 	if link.Index != 0 {
-		if err = j.guardNode(d); err != nil {
+		if err = j.guardNode(d, picked); err != nil {
 			return nil, err
 		}
 	}
@@ -76,9 +76,10 @@ func (j *job) guardPod(d *Device) error {
 }
 
 // guardNode refuses to take a device away that the node itself uses, or a PF
-// that pods' VFs need.
-func (j *job) guardNode(d *Device) error {
-	why, err := j.inUse(d)
+// that pods' VFs need. A VF that a device plugin gave, or a definition names,
+// goes with its addresses: network managers give any NIC some.
+func (j *job) guardNode(d *Device, picked bool) error {
+	why, err := j.inUse(d, picked)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,8 @@ func (j *job) pickLocked(ctx context.Context, pf *PF, index int, wantClean bool)
 	case r == nil && d.Netdev == "":
 		return nil, "has no network device on the node (driver " + orNone(d.Driver) + ")", nil
 	}
-	if why, err := j.free(ctx, d); err != nil || why != "" {
+	why, err := j.free(ctx, d)
+	if err != nil || why != "" {
 		return nil, why, err
 	}
 	h, err := j.claim(ctx, d, true)
@@ -105,11 +106,12 @@ func (j *job) free(ctx context.Context, d *Device) (why string, err error) {
 	case d.Netdev == "" || d.userspace():
 		return "has no network device on the node (driver " + orNone(d.Driver) + ")", nil
 	}
-	return j.inUse(d)
+	return j.inUse(d, true)
 }
 
 // inUse says what the node itself uses a device for, "" = nothing that shows.
-func (j *job) inUse(d *Device) (string, error) {
+// Addresses of the node on it count if they are asked for.
+func (j *job) inUse(d *Device, withAddresses bool) (string, error) {
 	link, err := j.host.LinkByName(d.Netdev)
 	if errors.Is(err, ErrNoLink) {
 		return "has just lost its network device", nil
@@ -122,6 +124,9 @@ func (j *job) inUse(d *Device) (string, error) {
 	}
 	if upper := j.Sys.upper(d); upper != "" {
 		return "has " + upper + " of the node on it", nil
+	}
+	if !withAddresses {
+		return "", nil
 	}
 	addresses, err := j.host.Addresses(link.Index)
 	if err != nil {
