@@ -158,7 +158,7 @@ func (m *machine) network(name string, more settings) ([]byte, error) {
 	conf := settings{
 		"type": "sriov", "deviceID": m.vf.pci, "mtu": mtu, "announce": false,
 		// For the executable; in multiplexer's process it is the node's.
-		"stateDir": m.in("state"),
+		"bench.stateDir": m.in("state"),
 		"ipam": settings{
 			"type": "host-local", "dataDir": m.in("leases"), "ranges": []any{[]any{settings{"subnet": "10.56.1.0/24"}}},
 			"routes": []any{settings{"dst": "10.57.0.0/16"}},

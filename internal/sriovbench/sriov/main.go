@@ -1,6 +1,6 @@
 // Command sriov is the embedded plugin sriov as an executable of its own, for
 // the bench only: to show what embedding saves. It keeps its claims in the
-// "stateDir" of its configuration, where there is no multiplexer to say it.
+// "bench.stateDir" of its configuration, where there is no multiplexer to say it.
 package main
 
 import (
@@ -41,10 +41,10 @@ func main() {
 
 func run(command string, args *skel.CmdArgs) error {
 	var conf struct {
-		StateDir string `json:"stateDir"`
+		StateDir string `json:"bench.stateDir"`
 	}
 	if err := json.Unmarshal(args.StdinData, &conf); err != nil || conf.StateDir == "" {
-		return types.NewError(types.ErrInvalidNetworkConfig, `want "stateDir" in the configuration`, "")
+		return types.NewError(types.ErrInvalidNetworkConfig, `want "bench.stateDir" in the configuration`, "")
 	}
 	const sys = sriov.Sysfs("/sys")
 	plugin := &sriov.Plugin{
