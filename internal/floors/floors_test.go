@@ -19,7 +19,8 @@ const module = "github.com/multiplexer-cni/multiplexer"
 var floors = [][]string{
 	{"pkg/network", "pkg/podns", "pkg/lockfile"},
 	{"pkg/plan", "pkg/delegate", "pkg/sriov", "pkg/fixipam", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet"},
-	{"pkg/multiplexer", "pkg/agent"},
+	{"pkg/multiplexer", "pkg/agent", "pkg/resource"},
+	{"pkg/deviceplugin", "pkg/provision"},
 	{"cmd/multiplexer", "cmd/multiplexerd"},
 }
 
