@@ -59,6 +59,7 @@ type Agent struct {
 	pools     *pools
 	publisher *publisher
 	look      chan struct{} // asks for a look at the journals
+	parts     []func(context.Context) error
 
 	socketFile os.FileInfo // of our socket
 }
@@ -100,11 +101,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var failed []error
-	for _, part := range []func(context.Context) error{
+	for _, part := range append([]func(context.Context) error{
 		a.cluster.Run, a.word.run, a.publisher.run, a.watchJournals, a.pools.run,
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
 		func(ctx context.Context) error { return a.serveHTTP(ctx, web) },
-	} {
+	}, a.parts...) {
 		running.Go(func() {
 			defer stop()
 			if partErr := part(ctx); partErr != nil && !errors.Is(partErr, context.Canceled) {

@@ -1,6 +1,11 @@
 // Package resource is the device plugin's configuration: which of a node's
 // network functions are offered as which resource, and which PFs get their
 // VFs from us. It reads the file and selects; it does nothing to the node.
+//
+// The file is sriov-network-device-plugin's, with keys of our own. A part of it
+// is taken exactly as it is written or not at all: a resource with a selector
+// that is not understood, or that would take every NIC of the node, is left
+// out, and so is a PF with any mistake. The other parts are served.
 package resource
 
 import "github.com/multiplexer-cni/multiplexer/pkg/sriov"
@@ -32,7 +37,8 @@ const (
 )
 
 // Selector says which functions a resource takes: those that every list that
-// is given has.
+// is given has. At least one is given. A NIC without VFs, a PF included, is a
+// function like any other.
 type Selector struct {
 	Vendors, Devices, Drivers []string
 	PCIAddresses, ACPIIndexes []string
@@ -42,10 +48,11 @@ type Selector struct {
 	VhostNet                  bool // selects nothing: adds /dev/vhost-net and /dev/net/tun
 }
 
-// PFRange is an element of pfNames or rootDevices: "ens1f0#0,2-5".
+// PFRange is an element of pfNames or rootDevices, "ens1f0#0,2-5". It takes
+// VFs, never the PF itself.
 type PFRange struct {
 	PF     string   // name or PCI address
-	Ranges [][2]int // first and last VF; nil = every function of the PF
+	Ranges [][2]int // first and last VF; nil = every VF of the PF
 }
 
 // PF is an entry of `pfs`: how a PF gets its VFs.
