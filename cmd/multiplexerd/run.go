@@ -32,6 +32,7 @@ type runFlags struct {
 	node, kubeconfig  string
 	namespaces        bool
 	devices           kubelet.Resources
+	plugin            deviceFlags
 	ranges            []string
 	logLevel, logForm string
 }
@@ -60,6 +61,7 @@ seems to be left over. It changes no network namespace.`,
 	flags.StringVar(&f.NetnsDir, "netns-dir", "/run/netns", "where the namespaces of the pods can be seen")
 	flags.StringVar(&f.devices.Socket, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket")
 	flags.StringVar(&f.devices.Checkpoint, "device-checkpoint", "", "kubelet's private checkpoint file, read when the socket fails; none unless given")
+	f.plugin.add(flags)
 	flags.StringVar(&f.Publish, "publish", agent.PublishMulti, "network-status of which pods: multi (more than one network), all, off")
 	flags.StringVar(&f.Events, "events", agent.EventsFailures, "events on pods: failures, all, none")
 	flags.BoolVar(&f.namespaces, "namespace-defaults", true, "watch namespaces for networks of their own")
@@ -90,7 +92,10 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err = a.ShowVFs(inventory("/sys", f.StateDir)); err != nil {
+	if err = a.ShowVFs(inventory(f.plugin.sys, f.StateDir)); err != nil {
+		return err
+	}
+	if err = f.plugin.run(a, f); err != nil {
 		return err
 	}
 	if _, err = os.Stat(f.NetnsDir); err != nil {
@@ -113,6 +118,9 @@ func (f *runFlags) check() error {
 		if !filepath.IsAbs(path) {
 			return fmt.Errorf("%s %q: want an absolute path", flag, path)
 		}
+	}
+	if err := f.plugin.check(); err != nil {
+		return err
 	}
 	if err := oneOf("--publish", f.Publish, agent.PublishMulti, agent.PublishAll, agent.PublishOff); err != nil {
 		return err

@@ -28,12 +28,21 @@ func (a *Agent) ShowVFs(inventory sriov.Inventory) error {
 	inventory.Boot = boot
 	look := func() *vfLook {
 		i, l := inventory, &vfLook{}
-		v := &netnsView{agent: a, boot: boot, proven: sync.OnceValue(func() bool { return a.viewProvenNow(boot) })}
-		i.Lives, i.Allocated = v.lives, a.pools.holders()
+		i.Lives, i.Allocated = a.view(boot).lives, a.pools.holders()
 		l.pfs, l.rows, l.err = i.Look()
 		return l
 	}
 	return a.metrics.registry.Register(newVFCollector(look, vfPatience, a.Log))
+}
+
+// Lives reports whether a pod's namespace is there, or cannot be told not to be.
+func (a *Agent) Lives(ref podns.Ref) bool {
+	boot, err := podns.BootID(a.BootIDPath)
+	return err != nil || a.view(boot).lives(ref)
+}
+
+func (a *Agent) view(boot string) *netnsView {
+	return &netnsView{agent: a, boot: boot, proven: sync.OnceValue(func() bool { return a.viewProvenNow(boot) })}
 }
 
 // netnsView judges namespaces by their names, as the sweep does: the agent

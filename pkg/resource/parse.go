@@ -50,7 +50,9 @@ func Parse(source string, raw []byte, prefix string) (config *Config, problems [
 		}
 	}
 	config.Resources = r.distinct(config.Resources)
+	before := r.refusals
 	config.PFs = at.pfs(found)
+	config.PFsInDoubt = r.refusals > before || len(strays) > 0
 	return config, r.problems, nil
 }
 

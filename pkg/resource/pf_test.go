@@ -46,6 +46,7 @@ func TestPFs(t *testing.T) {
 			c, problems := read(t, `{"pfs": `+tc.raw+`, "resourceList": [{"resourceName": "x", "selectors": {"isRdma": true}}]}`)
 			same(t, "problems", problems, tc.problems)
 			same(t, "PFs", c.PFs, tc.want)
+			same(t, "in doubt", c.PFsInDoubt, tc.problems != nil)
 			same(t, "resources", served(c), []string{"intel.com/x"})
 		})
 	}
@@ -55,6 +56,7 @@ func TestPFsTwice(t *testing.T) {
 	c, problems := read(t, `{"pfs": [{"name": "p0", "numVfs": 1}], "PFs": [], "resourceList": [{"resourceName": "x", "selectors": {"isRdma": true}}]}`)
 	same(t, "problems", problems, []string{`PFs: stands twice, also as "pfs": keep one; no PF is provisioned`})
 	same(t, "PFs", c.PFs, []PF(nil))
+	same(t, "in doubt", c.PFsInDoubt, true)
 	same(t, "resources", served(c), []string{"intel.com/x"})
 }
 

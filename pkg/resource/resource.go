@@ -15,6 +15,9 @@ type Config struct {
 	Source    string // the file's name, for messages
 	Resources []Resource
 	PFs       []PF
+	// PFsInDoubt: part of `pfs`, or a key beside it, could not be read. What
+	// PFs lacks may be wished all the same: nothing is to be undone by it.
+	PFsInDoubt bool
 }
 
 // Resource is one entry of resourceList.

@@ -1,0 +1,119 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
+)
+
+// hold makes sure that nobody has a VF, and takes its lock, so that it stays
+// so. since is when it was first withheld.
+func (j *job) hold(ctx context.Context, d *sriov.Device, since time.Time) (unlock func(), err error) {
+	unlock, err = j.Claims.TryLock(ctx, d.PCI)
+	if err != nil && !errors.Is(err, network.Again) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &heldError{why: fmt.Sprintf("%s is being worked on", d)}
+	}
+	why, err := j.holder(ctx, d)
+	if err == nil && why == "" && !j.record.fresh() {
+		if left := since.Add(j.Grace).Sub(j.Now()); left > 0 {
+			unlock()
+			return nil, &heldError{why: fmt.Sprintf("%s is no longer offered, and is changed when no pod turns out to have it", d), again: left}
+		}
+	}
+	if err == nil && why == "" {
+		return unlock, nil
+	}
+	unlock()
+	if err == nil {
+		err = &heldError{why: fmt.Sprintf("%s %s", d, why)}
+	}
+	return nil, err
+}
+
+// holder says who has a VF, "" = nobody.
+func (j *job) holder(ctx context.Context, d *sriov.Device) (why string, err error) {
+	holding := sriov.Holding{Boot: j.boot, Made: j.record.Made, Lives: j.Lives}
+	why, err = j.Claims.Holder(d.PCI, holding)
+	if err != nil || why != "" {
+		if why != "" {
+			why = "is held by " + why
+		}
+		return why, err
+	}
+	if j.record.fresh() {
+		return "", nil
+	}
+	if err = j.askKubelet(ctx); err != nil {
+		return "", err
+	}
+	if pod := j.allocated[d.PCI]; pod != "" {
+		return "was given to pod " + pod + " by kubelet", nil
+	}
+	return j.Sys.NodeUse(j.host, d)
+}
+
+// kubeletPatience is how long kubelet's answer is waited for.
+const kubeletPatience = 10 * time.Second
+
+// askKubelet asks once.
+func (j *job) askKubelet(ctx context.Context) error {
+	if j.allocated != nil || j.Allocated == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, kubeletPatience)
+	defer cancel()
+	given, err := j.Allocated(ctx)
+	if err != nil {
+		return &heldError{why: fmt.Sprintf("kubelet does not say which pods have VFs of PF %s, so they stay as they are: %v", j.pci, err)}
+	}
+	j.allocated = map[string]string{}
+	for id, pod := range given {
+		if pci, pciErr := sriov.NormalPCI("", id); pciErr == nil {
+			j.allocated[pci] = pod
+		}
+	}
+	return nil
+}
+
+// holdAll is hold for every VF of the PF.
+func (j *job) holdAll(ctx context.Context) (unlock func(), err error) {
+	var held []func()
+	unlock = func() {
+		for _, u := range held {
+			u()
+		}
+	}
+	for i := range j.pf.VFs {
+		d, memberErr := j.Sys.Member(j.pf, i)
+		if memberErr != nil {
+			unlock()
+			return nil, memberErr
+		}
+		u, holdErr := j.hold(ctx, d, j.since)
+		if holdErr != nil {
+			unlock()
+			return nil, holdErr
+		}
+		held = append(held, u)
+	}
+	return unlock, nil
+}
+
+// link returns the PF's own network device.
+func (j *job) link() (sriov.Link, error) {
+	if j.pf.Name == "" {
+		return sriov.Link{}, &heldError{why: fmt.Sprintf("PF %s has no network device on the node (driver %q): a pod may have it, or its driver is not loaded", j.pci, j.pf.Driver)}
+	}
+	l, err := j.host.LinkByName(j.pf.Name)
+	if err != nil {
+		return l, network.Again.Errorf("find PF %s: %w", j.pf.Name, err)
+	}
+	return l, nil
+}
