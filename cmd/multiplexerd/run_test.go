@@ -25,7 +25,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 	}
 	flags := map[string]string{}
 	runCommand().Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" {
+		if f.Name != "help" && !f.Hidden {
 			flags[f.Name] = strings.Trim(f.DefValue, "[]")
 		}
 	})

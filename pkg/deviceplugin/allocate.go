@@ -126,6 +126,9 @@ func (m *Manager) now(i *item) (*given, error) {
 	if g.nodes, err = nodesOf(m.Sys, f, i.selector); err != nil {
 		return nil, err
 	}
+	if i.selector.RDMA && len(f.RDMA) == 0 {
+		return nil, network.Again.Errorf("device %s of %s has no RDMA device on the node (none in infiniband of its sysfs directory): a pod that ends may still have it; delete the pod so that it gets another device", i.PCI, i.Resource)
+	}
 	for n := range g.nodes {
 		if err = m.present(i.PCI, &g.nodes[n]); err != nil {
 			return nil, err

@@ -37,6 +37,7 @@ type bed struct {
 
 	mu      sync.Mutex
 	holders map[string]string
+	later   time.Duration // how much the clock is ahead
 	manager *Manager
 	stop    func()
 }
@@ -84,7 +85,7 @@ func (b *bed) run(change ...func(*Manager)) *Manager {
 			defer b.mu.Unlock()
 			return b.holders
 		},
-		Log: slog.New(slog.NewTextHandler(b.log, nil)), Now: time.Now,
+		Log: slog.New(slog.NewTextHandler(b.log, nil)), Now: b.now,
 	}
 	for _, do := range change {
 		do(m)
@@ -107,6 +108,19 @@ func (b *bed) end() {
 		b.stop()
 		b.stop = nil
 	}
+}
+
+func (b *bed) now() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Now().Add(b.later)
+}
+
+// pass lets time pass.
+func (b *bed) pass(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.later += d
 }
 
 // configure replaces the configuration.

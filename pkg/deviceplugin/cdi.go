@@ -109,7 +109,9 @@ func (m *Manager) specify(items map[string]*item, held func(pci string) bool) er
 	}
 	var failed []error
 	for resource, its := range byResource {
-		if _, err = cdiKind(resource); err != nil {
+		_, err = cdiKind(resource)
+		m.notices.check(m.Log, "CDI of "+resource, "a resource does not go by CDI", err)
+		if err != nil {
 			continue // Allocate gives the device files itself
 		}
 		old, readErr := readSpec(dir, resource)

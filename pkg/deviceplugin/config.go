@@ -64,14 +64,11 @@ func (m *Manager) parse(raw []byte, err error) *resource.Config {
 	}
 	m.notices.check(m.Log, "config", "", nil)
 	m.Log.Info("the device plugin is configured", "file", m.ConfigPath, "resources", len(parsed.Resources))
+	problems = append(problems, collisions(parsed)...)
 	for _, p := range problems {
 		m.Log.Warn("in the device plugin's configuration", "error", p.Error())
 	}
-	collide := collisions(parsed)
-	for _, p := range collide {
-		m.Log.Warn("in the device plugin's configuration", "error", p.Error())
-	}
-	m.config.Config, m.config.problems, m.config.unsettled = parsed, len(problems)+len(collide), true
+	m.config.Config, m.config.problems, m.config.unsettled = parsed, len(problems), true
 	return parsed
 }
 

@@ -1,6 +1,8 @@
 package deviceplugin
 
 import (
+	"time"
+
 	"github.com/multiplexer-cni/multiplexer/pkg/resource"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
@@ -64,17 +66,28 @@ func (s *sight) choose(o *outcome, c *resource.Choice, old *item) {
 	}
 }
 
+// forgotten is when a device counts as given up that the node has not: the
+// number of VFs was made smaller on purpose.
+const forgotten = 15 * time.Minute
+
 // keep handles a device that is listed, and that no resource selects now.
 func (s *sight) keep(o *outcome, old *item) {
 	held := s.held(old.PCI)
 	f := s.functions[old.PCI]
-	unwanted := s.unsettled || !s.offers(old.Resource) || f != nil && f.Index < 0 && len(f.PF.VFs) > 0
+	next := *old
+	next.function = f
+	switch {
+	case f != nil:
+		next.gone = time.Time{}
+	case old.gone.IsZero():
+		next.gone = s.now
+	}
+	unwanted := s.unsettled || !s.offers(old.Resource) || f != nil && f.Index < 0 && len(f.PF.VFs) > 0 ||
+		f == nil && s.now.Sub(next.gone) >= forgotten
 	if unwanted && !held {
 		return
 	}
 	o.awaits = o.awaits || unwanted
-	next := *old
-	next.function = f
 	o.items[old.PCI] = &next
 	switch {
 	case f == nil && s.functions[old.PF] == nil && old.PF != old.PCI:

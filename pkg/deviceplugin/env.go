@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/resource"
 )
 
@@ -24,16 +23,16 @@ func envNames(resourceName string) []string {
 
 // collisions says which resources give a container variables of the same name
 // for shells. Those whose very names collide are told of by resource.Parse.
-func collisions(config *resource.Config) []error {
-	var problems []error
+func collisions(config *resource.Config) []resource.Problem {
+	var problems []resource.Problem
 	owner := map[string]string{}
 	for i := range config.Resources {
 		name := config.Resources[i].Name
 		for _, env := range envNames(name) {
 			other := owner[env]
 			if other != "" && resource.EnvName(other) != resource.EnvName(name) {
-				problems = append(problems, network.Invalid.Errorf(
-					"%s: resources %s and %s both give a container the variable %s: a container that asks for both sees one of them; rename one", config.Source, other, name, env))
+				problems = append(problems, resource.Problem{Source: config.Source, Resource: name, Key: "resourceName",
+					Text: fmt.Sprintf("a container with this resource and %s gets one variable %s for both: rename one", other, env)})
 			}
 			if other == "" {
 				owner[env] = name

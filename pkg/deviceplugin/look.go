@@ -59,6 +59,9 @@ func (m *Manager) look(ctx context.Context, running *sync.WaitGroup, causes map[
 	o := s.decide(m.items)
 	m.mu.Unlock()
 	failed := m.announce(ctx, o)
+	if ctx.Err() != nil {
+		return
+	}
 	gone := m.adopt(s, o)
 	failed = append(failed, m.tellAll(o.items, s.taken), m.specify(o.items, s.taken))
 	m.serve(ctx, running, lists(s.config, o.items))

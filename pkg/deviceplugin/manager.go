@@ -59,6 +59,7 @@ type item struct {
 	function *sriov.Function    // nil while the node has it not
 	selector *resource.Selector // that took it; nil after a restart while a pod has it and it is not selected
 	reason   string             // why it is Unhealthy; "" = Healthy
+	gone     time.Time          // since when the node has it not; zero = it has
 }
 
 // quiet is how long nothing must happen before a look, and patience how long

@@ -388,6 +388,22 @@ func TestRestart(t *testing.T) {
 	b.require(fast, all, nil)
 }
 
+// VFs that were taken away for good are forgotten in the end.
+func TestForgotten(t *testing.T) {
+	b, pf, all := vfBed(t, 3)
+	must(t, b.tree.SetVFs(pf, 0))
+	must(t, b.tree.SetVFs(pf, 1))
+	b.hold(map[string]string{all[2]: "shop/web"})
+	b.manager.Recheck()
+	b.require(fast, all[:1], all[1:])
+	b.pass(forgotten)
+	b.manager.Recheck()
+	b.require(fast, all[:1], all[2:])
+	b.hold(map[string]string{})
+	b.looked()
+	b.require(fast, all[:1], nil)
+}
+
 // VFs that are still to be provisioned wait; listed ones are Unhealthy then,
 // except for those that pods have.
 func TestWithhold(t *testing.T) {

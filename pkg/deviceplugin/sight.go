@@ -21,6 +21,7 @@ type sight struct {
 	holders   map[string]string
 	known     bool            // holders are
 	recent    map[string]bool // devices that kubelet has just allocated
+	now       time.Time
 	borrowed  map[string]bool // whose RDMA devices are said to be the PF's
 }
 
@@ -33,7 +34,7 @@ type view struct {
 }
 
 func (v *view) holdersDiffer(holders map[string]string, known bool) bool {
-	return known && !(v.known && maps.Equal(holders, v.holders))
+	return known && (!v.known || !maps.Equal(holders, v.holders))
 }
 
 // freshFor is how long a device counts as a pod's after kubelet allocated it,
@@ -42,7 +43,7 @@ const freshFor = 5 * time.Minute
 
 // see looks at the node.
 func (m *Manager) see() (*sight, error) {
-	s := &sight{functions: map[string]*sriov.Function{}, blocked: map[string]string{}, recent: map[string]bool{}, borrowed: map[string]bool{}}
+	s := &sight{now: m.Now(), functions: map[string]*sriov.Function{}, blocked: map[string]string{}, recent: map[string]bool{}, borrowed: map[string]bool{}}
 	functions, err := m.Sys.Functions()
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (m *Manager) recall(s *sight) {
 	defer m.mu.Unlock()
 	s.config, s.unsettled = m.config.Config, m.config.unsettled
 	for pci, when := range m.recent {
-		if m.Now().Sub(when) >= freshFor {
+		if s.now.Sub(when) >= freshFor {
 			delete(m.recent, pci)
 			continue
 		}

@@ -2,6 +2,7 @@
 // plugin's Config, a pod's Selections, a network's List of plugins, the
 // Attachment that comes of them, and the merged result.
 //
-// It is pure: it parses, validates and merges values. It opens no file, no
-// socket and no namespace, and it imports no other room.
+// It is pure: it parses, validates and merges values. It opens no file by
+// itself, no socket and no namespace, and it imports no other room. Folder
+// reads by the functions that it is given.
 package network

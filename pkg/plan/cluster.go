@@ -13,12 +13,11 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// ErrNoCluster says that the node has no cluster network (yet).
-var ErrNoCluster = errors.New("the node has no cluster network")
-
-// ErrChained says that the cluster network stands before multiplexer in the
-// node's own list; it is an ErrNoCluster too.
-var ErrChained = fmt.Errorf("%w of its own: it stands before multiplexer in the same list", ErrNoCluster)
+// ErrNoCluster and ErrChained are network's, whose rule chooses.
+var (
+	ErrNoCluster = network.ErrNoCluster
+	ErrChained   = network.ErrChained
+)
 
 // Cluster returns the pod's cluster network: the one its default-network
 // annotation names, else the configuration's. It alone gets the runtime's
@@ -128,7 +127,7 @@ func fromPath(path string) (*network.Attachment, error) {
 	if info.IsDir() {
 		return firstFit(path)
 	}
-	list, err := readList(path, alwaysMore)
+	list, err := onDisk().List(path, network.AlwaysMore)
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}
@@ -138,34 +137,13 @@ func fromPath(path string) (*network.Attachment, error) {
 	return &network.Attachment{List: *list, Reference: list.Name, Source: path}, nil
 }
 
-// firstFit returns the first network, by file name, that is no meta-plugin's.
-// A file before it that cannot be read ends the search: it may be the cluster
-// network half written, and a pod on another network is worse than a pod
-// that waits.
+// firstFit returns the first network of a directory that can be the cluster's.
 func firstFit(dir string) (*network.Attachment, error) {
-	files, err := confFiles(dir, ".conflist", ".conf", ".json")
+	file, list, err := onDisk().FirstFit(dir)
 	if err != nil {
 		return nil, err
 	}
-	chained := false
-	for _, file := range files {
-		var list *network.List
-		if list, err = readList(file, alwaysMore); err != nil {
-			return nil, network.Again.Errorf("choose the cluster network in %s: %w; correct or remove the file, or name another in clusterNetwork", dir, err)
-		}
-		if first := slices.IndexFunc(list.Types(), network.MetaPlugin); first >= 0 {
-			chained = chained || first > 0
-			continue
-		}
-		if err = list.Validate(file); err != nil {
-			return nil, fmt.Errorf("choose the cluster network in %s: %w", dir, err)
-		}
-		return &network.Attachment{List: *list, Reference: list.Name, Source: file}, nil
-	}
-	if chained {
-		return nil, ErrChained
-	}
-	return nil, network.Again.Errorf("%w (yet): %s holds no .conflist, .conf or .json file but meta-plugins'; install the cluster's own network, or name it in clusterNetwork", ErrNoCluster, dir)
+	return &network.Attachment{List: *list, Reference: list.Name, Source: file}, nil
 }
 
 // clusterByName looks a name up in confDir, then in clusterConfDir, then
@@ -180,7 +158,7 @@ func (p *Planner) clusterByName(ctx context.Context, ref string) (*planned, erro
 			return clusterOf(d), nil
 		}
 	}
-	folder, err := readFolder(p.Config.ClusterConfDir, alwaysMore)
+	folder, err := readFolder(p.Config.ClusterConfDir, network.AlwaysMore)
 	if err != nil {
 		return nil, fmt.Errorf("clusterNetwork: %w", err)
 	}

@@ -81,7 +81,7 @@ func (d *Dir) read(dir string) (*folder, error) {
 	if known, ok := d.folders[dir]; ok {
 		return known, nil
 	}
-	read, err := readFolder(dir, whenAsked)
+	read, err := readFolder(dir, network.WhenAsked)
 	if err == nil {
 		d.folders[dir] = read
 	}

@@ -1,10 +1,6 @@
 package plan
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,24 +8,8 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// confFiles returns the CNI configuration files of a directory, sorted by
-// name: those with one of the extensions, which libcni reads too.
-func confFiles(dir string, extensions ...string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, network.IO.Errorf("read configuration directory: %w", err)
-	}
-	var files []string
-	for _, e := range entries {
-		if !e.IsDir() && slices.Contains(extensions, filepath.Ext(e.Name())) {
-			files = append(files, filepath.Join(dir, e.Name()))
-		}
-	}
-	return files, nil
-}
+// onDisk reads the node's own files.
+func onDisk() network.Folder { return network.Folder{ReadDir: os.ReadDir, ReadFile: readRegular} }
 
 // readRegular reads a file, and nothing that could block or never end.
 func readRegular(path string) ([]byte, error) {
@@ -49,63 +29,6 @@ func readRegular(path string) ([]byte, error) {
 	return raw, nil
 }
 
-// more says when a list takes plugins from the folder of its name beside it
-// (CNI 1.1 section 1, loadOnlyInlinedPlugins).
-type more bool
-
-const (
-	// alwaysMore: unless loadOnlyInlinedPlugins is true, as libcni does.
-	alwaysMore more = true
-	// whenAsked: only when it is false in so many words. In confDir such a
-	// folder may be a namespace's, whose files must not change a network of all.
-	whenAsked more = false
-)
-
-// readList reads one conf or conflist with its further plugins. The list is
-// not yet validated.
-func readList(file string, when more) (*network.List, error) {
-	raw, err := readRegular(file)
-	if err != nil {
-		return nil, err
-	}
-	list, err := network.ParseList(file, "", raw)
-	if err != nil {
-		return nil, err
-	}
-	if list.InlineOnly || (when == whenAsked && !list.MoreAsked) || network.ValidateNetworkName(file, list.Name) != nil {
-		return list, nil
-	}
-	folder := filepath.Join(filepath.Dir(file), list.Name)
-	paths, err := confFiles(folder, ".conf")
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range paths {
-		var plugin []byte
-		if plugin, err = readRegular(f); err != nil {
-			return nil, err
-		}
-		if !json.Valid(plugin) {
-			return nil, network.Malformed.Errorf("%s: not valid JSON, and part of network %q (%s)", f, list.Name, file)
-		}
-		if isNetwork(plugin) {
-			continue
-		}
-		list.Plugins = append(list.Plugins, bytes.TrimSpace(plugin))
-	}
-	return list, nil
-}
-
-// isNetwork reports whether a conf has a name of its own. The folder beside a
-// list may be a namespace's folder too, and then holds networks, which have
-// names, beside plugins, which have none.
-func isNetwork(conf []byte) bool {
-	var named struct {
-		Name string `json:"name"`
-	}
-	return json.Unmarshal(conf, &named) == nil && named.Name != ""
-}
-
 // folder is what one directory's files hold, in the order in which a name is
 // looked for: .conflist files first, then .conf and .json (NPWG 3.4.1). A
 // broken neighbour harms nobody.
@@ -119,15 +42,15 @@ type file struct {
 	list *network.List
 }
 
-func readFolder(dir string, when more) (*folder, error) {
+func readFolder(dir string, when network.More) (*folder, error) {
 	var f folder
 	for _, extensions := range [][]string{{".conflist"}, {".conf", ".json"}} {
-		paths, err := confFiles(dir, extensions...)
+		paths, err := onDisk().Files(dir, extensions...)
 		if err != nil {
 			return nil, err
 		}
 		for _, path := range paths {
-			if list, rerr := readList(path, when); rerr != nil {
+			if list, rerr := onDisk().List(path, when); rerr != nil {
 				f.broken = append(f.broken, rerr)
 			} else {
 				f.files = append(f.files, file{path, list})
@@ -160,6 +83,6 @@ func DisablesGC(a *network.Attachment) bool {
 	if !filepath.IsAbs(a.Source) {
 		return false
 	}
-	today, err := readList(a.Source, whenAsked)
+	today, err := onDisk().List(a.Source, network.WhenAsked)
 	return err == nil && today.DisableGC
 }

@@ -1,0 +1,166 @@
+package install
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// host is the node's file system. Paths are the node's own, as the runtime
+// and the plugin know them; root is where this process sees them.
+type host struct {
+	root string
+	log  *slog.Logger
+}
+
+func (h host) at(path string) string { return filepath.Join("/", h.root, path) }
+
+// folder reads the node's network configurations.
+func (h host) folder() network.Folder {
+	return network.Folder{
+		ReadDir:  func(dir string) ([]fs.DirEntry, error) { return os.ReadDir(h.at(dir)) },
+		ReadFile: h.read,
+	}
+}
+
+// read reads a file, and nothing that could block or never end.
+func (h host) read(path string) ([]byte, error) {
+	f, err := os.OpenFile(h.at(path), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, network.IO.Errorf("read a file of the node: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, network.IO.Errorf("read a file of the node: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, network.Invalid.Errorf("%s: is no regular file", path)
+	case info.Size() > network.MaxDefinition:
+		return nil, network.Invalid.Errorf("%s: %d bytes, at most %d are read", path, info.Size(), network.MaxDefinition)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, network.MaxDefinition))
+	if err != nil {
+		return nil, network.IO.Errorf("read a file of the node: %w", err)
+	}
+	return raw, nil
+}
+
+func (h host) exists(path string) bool {
+	_, err := os.Stat(h.at(path))
+	return err == nil
+}
+
+// makeDir makes a directory, with those above it.
+func (h host) makeDir(dir string, mode fs.FileMode) error {
+	if h.exists(dir) {
+		return nil
+	}
+	h.step("make directory", dir)
+	if err := os.MkdirAll(h.at(dir), mode); err != nil {
+		return network.IO.Errorf("make a directory of the node: %w", err)
+	}
+	return h.syncDir(filepath.Dir(dir))
+}
+
+// temporary is where a file is written before it takes its name: in the same
+// directory, where containerd notices the rename, and under a name that no
+// runtime reads.
+func temporary(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+}
+
+// replace writes a file in one step: its readers see the old one or the new
+// one, whole, also after a power loss.
+func (h host) replace(path string, content io.Reader, mode fs.FileMode) error {
+	temp := temporary(path)
+	h.step("write", temp)
+	err := h.write(temp, content, mode)
+	if err == nil {
+		h.step("rename", path)
+		err = os.Rename(h.at(temp), h.at(path))
+	}
+	if err != nil {
+		return network.IO.Errorf("write %s: %w", path, errors.Join(err, h.clean(temp)))
+	}
+	h.step("renamed", path)
+	return h.syncDir(filepath.Dir(path))
+}
+
+// write makes a new file. No process may be started meanwhile: it would hold
+// the file open, and an executable that is open for writing does not start.
+func (h host) write(path string, content io.Reader, mode fs.FileMode) error {
+	if err := h.clean(path); err != nil {
+		return err
+	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	f, err := os.OpenFile(h.at(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	if err == nil {
+		err = f.Chmod(mode) // whatever the umask
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// clean removes what a killed process left, if anything.
+func (h host) clean(temp string) error {
+	if err := os.Remove(h.at(temp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// remove removes a file of ours; one that is not there is removed.
+func (h host) remove(path string) error {
+	h.step("remove", path)
+	err := os.Remove(h.at(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return network.IO.Errorf("remove a file of the node: %w", err)
+	}
+	h.step("removed", path)
+	return h.syncDir(filepath.Dir(path))
+}
+
+// move renames a file within its directory, never over another one.
+func (h host) move(from, to string) error {
+	h.step("move", from)
+	if err := unix.Renameat2(unix.AT_FDCWD, h.at(from), unix.AT_FDCWD, h.at(to), unix.RENAME_NOREPLACE); err != nil {
+		return network.IO.Errorf("rename %s to %s: %w", from, filepath.Base(to), err)
+	}
+	h.step("moved", to)
+	return h.syncDir(filepath.Dir(to))
+}
+
+// syncDir makes the directory's names outlive a power loss.
+func (h host) syncDir(dir string) error {
+	d, err := os.Open(h.at(dir))
+	if err != nil {
+		return network.IO.Errorf("sync a directory of the node: %w", err)
+	}
+	defer d.Close()
+	if err = d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems have nothing to sync
+		return network.IO.Errorf("sync a directory of the node: %w", err)
+	}
+	return nil
+}
+
+// step tells what is done next, for whoever follows an installation.
+func (h host) step(what, path string) { h.log.Debug(what, "path", path) }

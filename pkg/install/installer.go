@@ -1,0 +1,228 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Installer puts multiplexer onto a node and keeps it there. One goroutine
+// uses it; several processes may, since they take the node's lock in turn.
+type Installer struct {
+	Root    string          // where this process sees the node's directories; "/" on the node
+	Paths   Paths           // by Detect
+	Plugin  string          // the executable to install, as this process sees it
+	Options json.RawMessage // the operator's keys of the plugin's configuration
+
+	// Installation is whose this is: the DaemonSet's UID. One that was
+	// uninstalled does not come back when its pod starts again. By hand it is
+	// "", which always installs.
+	Installation string
+	// TakeOver renames other meta-plugins' confs that sort before ours.
+	TakeOver bool
+
+	Poll time.Duration // how often the node is looked at without a change; 0 = 10 s
+	Now  func() time.Time
+	Tell func(Event) // must not block
+	Log  *slog.Logger
+
+	last    []byte  // the conf as we wrote it
+	confs   limiter // how often it was taken back
+	plugins limiter
+	plugin  seen
+	had     bool // the plugin was in its place once
+	said    map[string]string
+	doubt   string // why the cluster network could not be read last time
+	soon    bool   // look again in a moment
+}
+
+func (n *Installer) host() host { return host{root: n.Root, log: n.Log} }
+
+func (n *Installer) confPath() string { return filepath.Join(n.Paths.ConfDir, ConfName) }
+
+func (n *Installer) settings() Settings {
+	return Settings{ConfDir: n.Paths.ConfDir, Runtime: n.Paths.Runtime, Options: n.Options}
+}
+
+// stateDir is the plugin's. Options that do not parse are refused before it
+// is asked for.
+func (n *Installer) stateDir() string {
+	config, _, err := n.settings().parse()
+	if err != nil {
+		return "/var/lib/cni/multiplexer"
+	}
+	return config.StateDir
+}
+
+func (n *Installer) poll() time.Duration {
+	if n.Poll > 0 {
+		return n.Poll
+	}
+	return 10 * time.Second
+}
+
+// pause is how long to wait for a change.
+func (n *Installer) pause() time.Duration {
+	if n.soon {
+		return min(n.poll(), 200*time.Millisecond)
+	}
+	return n.poll()
+}
+
+// Install puts multiplexer onto the node: directories, plugin, then what
+// `ready` waits for (the agent serves and has tested itself), then the conf,
+// as soon as there is a cluster network. It returns when the conf is in place.
+func (n *Installer) Install(ctx context.Context, ready func(context.Context) error) error {
+	_, warnings, err := n.settings().parse()
+	if err != nil {
+		return err
+	}
+	for _, w := range append(n.Paths.Warnings, warnings...) {
+		n.Log.Warn(w)
+	}
+	if err = n.prepare(ctx); err != nil {
+		return err
+	}
+	if err = ready(ctx); err != nil {
+		return fmt.Errorf("the conf is not put in place: %w", err)
+	}
+	w := newWatcher()
+	defer w.close()
+	for {
+		w.add(n.watched()...)
+		placed, serr := n.step(ctx)
+		if serr != nil || placed {
+			return serr
+		}
+		if !w.wait(ctx, n.pause()) {
+			return fmt.Errorf("wait for the cluster network in %s: %w", n.Paths.ConfDir, ctx.Err())
+		}
+	}
+}
+
+// prepare makes the directories and puts the plugin in place.
+func (n *Installer) prepare(ctx context.Context) error {
+	h := n.host()
+	for _, dir := range []struct {
+		path string
+		mode fs.FileMode
+	}{{n.stateDir(), 0o700}, {n.Paths.BinDir, 0o755}, {n.Paths.ConfDir, 0o755}} {
+		if err := h.makeDir(dir.path, dir.mode); err != nil {
+			return err
+		}
+	}
+	return n.locked(ctx, func() error {
+		m, err := n.uninstalling()
+		if err != nil {
+			return err
+		}
+		if m != nil && n.Installation != "" && m.Installation == n.Installation {
+			return fmt.Errorf("%w (%s); to have it again, run multiplexerd install on the node, or install anew", ErrUninstalled, n.markerPath())
+		}
+		if err = n.recordNow(); err != nil {
+			return err
+		}
+		if err = n.checkPlugin(); err != nil {
+			return err
+		}
+		if m != nil {
+			err = h.remove(n.markerPath())
+		}
+		// A file half written, of a process that was killed.
+		if temp := temporary(n.confPath()); h.exists(temp) {
+			err = errors.Join(err, h.remove(temp))
+		}
+		return err
+	})
+}
+
+// checkPlugin puts the plugin in its place unless it is there. Once it was,
+// whoever removed it is named.
+func (n *Installer) checkPlugin() error {
+	if n.Plugin == "" {
+		return nil
+	}
+	h, path := n.host(), n.pluginPath()
+	if n.plugin.unchanged(h.at(path)) {
+		return nil
+	}
+	state, err := h.comparePlugin(n.Plugin, path)
+	if err != nil {
+		return err
+	}
+	if state == pluginSame {
+		n.had = true
+		n.hush(GivenUp, path)
+		return nil
+	}
+	if n.had {
+		if !n.plugins.allow(n.Now()) {
+			n.say(Event{GivenUp, true, path, fmt.Sprintf("the plugin is %s, and was put back %d times within %s: find who else installs %s, and stop one of them", state, retakes, retakeSpell, path)})
+			n.plugin = seen{} // look again next time
+			return nil
+		}
+		n.tell(Event{PluginTaken, true, path, fmt.Sprintf("the plugin is %s: it is put back; nothing but this installation should write %s", state, path)})
+	}
+	if err = h.placePlugin(n.Plugin, path); err != nil {
+		return err
+	}
+	n.had = true
+	n.plugin = seen{} // it is read the next time: by then it may be another's again
+	n.tell(Event{PluginInstalled, false, path, "the plugin is in place"})
+	return nil
+}
+
+// locked runs an action under the node's lock.
+func (n *Installer) locked(ctx context.Context, action func() error) error {
+	lock, err := lockfile.Open(ctx, n.host().at(filepath.Join(n.stateDir(), "install.lock")))
+	if err != nil {
+		return network.IO.Errorf("install: %w", err)
+	}
+	defer lock.Close()
+	return action()
+}
+
+// watched are the directories whose changes matter, as this process sees them.
+func (n *Installer) watched() []string {
+	h := n.host()
+	dirs := []string{h.at(n.Paths.ConfDir), h.at(n.Paths.BinDir), h.at(n.stateDir())}
+	config, _, err := n.settings().parse()
+	if err == nil && filepath.IsAbs(config.ClusterNetwork) {
+		dir := h.at(config.ClusterNetwork)
+		if info, serr := os.Stat(dir); serr != nil || !info.IsDir() {
+			dir = filepath.Dir(dir)
+		}
+		dirs = append(dirs, dir)
+	}
+	return dirs
+}
+
+// conf returns our conf as it is on the node, nil where it is not.
+func (n *Installer) conf() ([]byte, error) {
+	raw, err := n.host().read(n.confPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if errors.Is(err, network.Invalid) { // somebody put something else there
+		return []byte{}, nil
+	}
+	return raw, err
+}
+
+func (n *Installer) placeConf(conf []byte) error {
+	if err := n.host().replace(n.confPath(), bytes.NewReader(conf), 0o600); err != nil {
+		return err
+	}
+	n.last = conf
+	return nil
+}

@@ -1,0 +1,100 @@
+package install
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+const recordFile = "installed.json"
+
+// ErrUninstalled says that this installation was taken off the node on
+// purpose, and does not come back by itself. Another one may.
+var ErrUninstalled = errors.New("multiplexer was uninstalled from this node")
+
+// record is what an installation put where, for whoever takes it off.
+type record struct {
+	Version      int    `json:"version"`
+	Installation string `json:"installation,omitempty"`
+	ConfDir      string `json:"confDir"`
+	BinDir       string `json:"binDir"`
+	Runtime      string `json:"runtime,omitempty"`
+	Aside        []move `json:"aside,omitempty"` // other meta-plugins' confs
+}
+
+// move is a file that was renamed.
+type move struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// marker is what stands in network.UninstallingFile.
+type marker struct {
+	Installation string    `json:"installation,omitempty"`
+	Since        time.Time `json:"since"`
+}
+
+func (n *Installer) recordPath() string { return filepath.Join(n.stateDir(), recordFile) }
+func (n *Installer) markerPath() string { return filepath.Join(n.stateDir(), network.UninstallingFile) }
+
+// readJSON reads a file of ours. It is false where there is none.
+func (h host) readJSON(path string, into any) (bool, error) {
+	raw, err := h.read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err = json.Unmarshal(raw, into); err != nil {
+		return false, network.Malformed.Errorf("%s: %w; remove it", path, err)
+	}
+	return true, nil
+}
+
+func (h host) writeJSON(path string, value any) error {
+	raw, err := encode(value)
+	if err != nil {
+		return err
+	}
+	if old, rerr := h.read(path); rerr == nil && bytes.Equal(old, raw) {
+		return nil
+	}
+	return h.replace(path, bytes.NewReader(raw), 0o600)
+}
+
+// recordNow writes down where things are. What an earlier installation moved
+// aside is not forgotten.
+func (n *Installer) recordNow(more ...move) error {
+	r := record{Version: 1, Installation: n.Installation, ConfDir: n.Paths.ConfDir, BinDir: n.Paths.BinDir, Runtime: n.Paths.Runtime}
+	var old record
+	if _, err := n.host().readJSON(n.recordPath(), &old); err != nil && !errors.Is(err, network.Malformed) {
+		return err
+	}
+	for _, m := range append(old.Aside, more...) {
+		if !slices.Contains(r.Aside, m) {
+			r.Aside = append(r.Aside, m)
+		}
+	}
+	return n.host().writeJSON(n.recordPath(), r)
+}
+
+// uninstalling returns the marker, nil where there is none. One that cannot be
+// read counts: the plugin asks only whether the file is there.
+func (n *Installer) uninstalling() (*marker, error) {
+	var m marker
+	there, err := n.host().readJSON(n.markerPath(), &m)
+	if errors.Is(err, network.Malformed) {
+		return &marker{}, nil
+	}
+	if err != nil || !there {
+		return nil, err
+	}
+	return &m, nil
+}

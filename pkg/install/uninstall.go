@@ -1,0 +1,259 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
+)
+
+// Pod is a container that the plugin attached: one that has a journal.
+type Pod struct {
+	Container string
+	Name      string   // namespace/name, "" where nobody knows
+	Networks  []string // those beside the cluster network
+	Busy      bool     // a call works on it: what it will have is not known yet
+}
+
+// needs reports whether the pod can be deleted through multiplexer alone.
+func (p Pod) needs() bool { return p.Busy || len(p.Networks) > 0 }
+
+func (p Pod) String() string {
+	name := p.Name
+	if name == "" {
+		name = "container " + p.Container
+	}
+	if len(p.Networks) > 0 {
+		name += " (" + strings.Join(p.Networks, ", ") + ")"
+	}
+	return name
+}
+
+// Removal is how multiplexer leaves a node.
+type Removal struct {
+	// Pods lists the containers that have a journal, those included that a
+	// call works on.
+	Pods func(context.Context) ([]Pod, error)
+	// Detach takes a living pod's networks away, all but the cluster network.
+	// nil: pods are waited for.
+	Detach func(context.Context, Pod) error
+	// Home returns what the agent holds, such as VFs that it made; may be nil.
+	Home func(context.Context) error
+	// Restore gives other meta-plugins' confs their names back, if their
+	// executables are there.
+	Restore bool
+	// Waiting is told which pods are waited for, when they change; may be nil.
+	Waiting func([]Pod)
+	// Settle is how long the runtime gets to read its configurations anew
+	// before the plugin goes; 0 = 5 s.
+	Settle time.Duration
+}
+
+// Uninstall takes multiplexer off the node. While the marker stands, pods
+// that ask for networks wait; the conf stays until no pod has any, since
+// containerd detaches by the conf of the day. Then the conf goes, and the
+// plugin last. What was done stays done: after a kill or an error, run it again.
+func (n *Installer) Uninstall(ctx context.Context, r Removal) error {
+	if err := n.begin(ctx); err != nil {
+		return err
+	}
+	pods, err := n.await(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err = n.locked(ctx, func() error { return n.takeConfOff(r) }); err != nil {
+		return err
+	}
+	if r.Home != nil {
+		if err = r.Home(ctx); err != nil {
+			return fmt.Errorf("the conf is removed, the plugin not yet: %w", err)
+		}
+	}
+	if n.Paths.Runtime != network.Containerd && len(pods) > 0 {
+		// CRI-O detaches each pod by the conf that it was attached with.
+		n.tell(Event{PluginKept, true, n.pluginPath(), fmt.Sprintf("%d pods that started through multiplexer still need the plugin to be deleted, the first is %s; restart them, then uninstall again", len(pods), pods[0])})
+		return nil
+	}
+	if n.host().exists(n.pluginPath()) {
+		if err = pause(ctx, r.settle()); err != nil {
+			return fmt.Errorf("the conf is removed, the plugin not yet: %w", err)
+		}
+	}
+	return n.locked(ctx, n.takePluginOff)
+}
+
+func (r Removal) settle() time.Duration {
+	if r.Settle > 0 {
+		return r.Settle
+	}
+	return 5 * time.Second
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// begin sets the marker. From here on the paths are those of the installation.
+func (n *Installer) begin(ctx context.Context) error {
+	if _, _, err := n.settings().parse(); err != nil {
+		return err
+	}
+	if err := n.host().makeDir(n.stateDir(), 0o700); err != nil {
+		return err
+	}
+	return n.locked(ctx, func() error {
+		var r record
+		known, err := n.host().readJSON(n.recordPath(), &r)
+		if err != nil {
+			return err
+		}
+		if known {
+			n.Paths.ConfDir, n.Paths.BinDir = r.ConfDir, r.BinDir
+			if r.Runtime != "" {
+				n.Paths.Runtime = r.Runtime
+			}
+		}
+		m, err := n.uninstalling()
+		if err != nil || m != nil {
+			return err
+		}
+		return n.host().writeJSON(n.markerPath(), marker{Installation: r.Installation, Since: n.Now().UTC()})
+	})
+}
+
+// await waits until no pod has networks beside the cluster network, and
+// returns the pods that are left.
+func (n *Installer) await(ctx context.Context, r Removal) ([]Pod, error) {
+	told := ""
+	for {
+		pods, err := r.Pods(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("find the pods that have networks: %w", err)
+		}
+		left := slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return !p.needs() })
+		if len(left) == 0 {
+			return pods, nil
+		}
+		if now := names(left); now != told && r.Waiting != nil {
+			told = now
+			r.Waiting(left)
+		}
+		var failed error
+		if r.Detach != nil {
+			failed = detach(ctx, r.Detach, left)
+		}
+		if err = pause(ctx, min(n.poll(), time.Second)); err != nil {
+			return nil, network.Again.Errorf("%w", errors.Join(fmt.Errorf("%d pods still have networks: %s; drain the node, or use --force; new pods that ask for networks wait until then", len(left), names(left)), failed))
+		}
+	}
+}
+
+func detach(ctx context.Context, one func(context.Context, Pod) error, pods []Pod) error {
+	var failed []error
+	for _, p := range pods {
+		if p.Busy {
+			continue
+		}
+		if err := one(ctx, p); err != nil {
+			failed = append(failed, fmt.Errorf("detach %s: %w", p, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func names(pods []Pod) string {
+	var all []string
+	for _, p := range pods {
+		all = append(all, p.String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// takeConfOff gives the cluster network first place again.
+func (n *Installer) takeConfOff(r Removal) error {
+	m, err := n.uninstalling()
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		return network.Again.Errorf("somebody installed multiplexer again meanwhile (%s is gone): the conf stays", n.markerPath())
+	}
+	var known record
+	if _, err = n.host().readJSON(n.recordPath(), &known); err != nil {
+		return err
+	}
+	if r.Restore {
+		if err = n.restore(known.Aside); err != nil {
+			return err
+		}
+	}
+	conf, err := n.conf()
+	if err != nil {
+		return err
+	}
+	if conf != nil {
+		if err = n.host().remove(n.confPath()); err != nil {
+			return err
+		}
+		n.tell(Event{Removed, false, n.confPath(), "the cluster network is first again"})
+	}
+	return n.drop(n.copies())
+}
+
+// restore gives confs that were moved aside their names back, while ours is
+// still in place.
+func (n *Installer) restore(aside []move) error {
+	h := n.host()
+	for _, m := range aside {
+		if !h.exists(m.To) {
+			continue
+		}
+		list, err := h.folder().List(m.To, network.AlwaysMore)
+		if err != nil {
+			return err
+		}
+		for _, plugin := range list.Types() {
+			if !h.exists(filepath.Join(n.Paths.BinDir, plugin)) {
+				return network.Invalid.Errorf("restore %s: its plugin %q is not in %s, and no pod could start: install it, or leave --restore out", m.From, plugin, n.Paths.BinDir)
+			}
+		}
+		if err = h.move(m.To, m.From); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takePluginOff is the last step. The marker stays: this installation's
+// agent, should it start again, must not undo all this.
+func (n *Installer) takePluginOff() error {
+	h := n.host()
+	if m, err := n.uninstalling(); err != nil || m == nil {
+		return errors.Join(err, network.Again.Errorf("somebody installed multiplexer again meanwhile (%s is gone): the plugin stays", n.markerPath()))
+	}
+	for _, path := range []string{n.pluginPath(), temporary(n.pluginPath()), temporary(n.confPath())} {
+		if !h.exists(path) {
+			continue
+		}
+		if err := h.remove(path); err != nil {
+			return err
+		}
+		if path == n.pluginPath() {
+			n.tell(Event{Removed, false, path, "the plugin is removed"})
+		}
+	}
+	return h.remove(n.recordPath())
+}
