@@ -87,7 +87,7 @@ func (f *deviceFlags) run(a *agent.Agent, r *runFlags) error {
 	if err != nil {
 		return err
 	}
-	plugin.Withhold = setup.Withhold
+	plugin.Withhold = setup.WithholdVF
 	plugin.OnConfig = func(c *resource.Config) {
 		if !c.PFsInDoubt {
 			setup.Configure(c.PFs)

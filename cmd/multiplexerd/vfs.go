@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
@@ -49,15 +50,17 @@ that went to a pod themselves: what they are, in which state, and whose.
 			return f.list(cmd.OutOrStdout())
 		},
 	}
-	flags := cmd.Flags()
+	f.addWhere(cmd.Flags())
+	cmd.Flags().StringVar(&f.sys, "sysfs", "/sys", "where sysfs is mounted")
+	hide(cmd.Flags(), "sysfs")
+	return cmd
+}
+
+// addWhere adds the flags that other lists of devices have too.
+func (f *vfsFlags) addWhere(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "table", "table or json")
 	flags.StringVar(&f.stateDir, "state-dir", "/var/lib/cni/multiplexer", "stateDir of multiplexer's configuration")
 	flags.StringVar(&f.podResources, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket, to tell which VFs are allocated")
-	flags.StringVar(&f.sys, "sysfs", "/sys", "where sysfs is mounted")
-	if err := flags.MarkHidden("sysfs"); err != nil {
-		panic(err) // the flag is named above
-	}
-	return cmd
 }
 
 // inventory reads the node's VFs.

@@ -16,6 +16,8 @@ func pickCases() []Case {
 		{Name: "master and vf 0", run: pickFirst},
 		{Name: "master and a vf that the PF does not have", run: pickTooHigh},
 		{Name: "master passes over what a device plugin advertises", run: pickAdvertised},
+		{Name: "master passes over what the agent's own device plugin offers", run: pickOffered},
+		{Name: "master picks while a device plugin begins to offer", run: pickWhileOffered},
 		{Name: "master passes over a VF without a network device", run: pickWithout},
 		{Name: "a VF that a living pod has is refused by the pod's name", run: pickHeld},
 		{Name: "a VF of a pod whose DEL is on its way is waited for", run: pickOnItsWay},

@@ -20,14 +20,15 @@ import (
 type Model struct {
 	Driver
 
-	mu     sync.Mutex
-	sys    tree
-	spaces map[string]*space // by path; "" is the node's
-	pf     *function
-	vfs    []*function
-	last   int // index of a network device that was given out
-	made   int // addresses that were made up
-	ended  bool
+	mu       sync.Mutex
+	sys      tree
+	spaces   map[string]*space // by path; "" is the node's
+	pf       *function
+	vfs      []*function
+	last     int                  // index of a network device that was given out
+	made     int                  // addresses that were made up
+	defaults []sriov.DefaultRoute // the node's
+	ended    bool
 }
 
 var _ sriov.Kernel = (*Model)(nil)

@@ -72,37 +72,56 @@ const forgotten = 15 * time.Minute
 
 // keep handles a device that is listed, and that no resource selects now.
 func (s *sight) keep(o *outcome, old *item) {
-	held := s.held(old.PCI)
-	f := s.functions[old.PCI]
 	next := *old
-	next.function = f
+	next.function = s.functions[old.PCI]
 	switch {
-	case f != nil:
+	case next.function != nil:
 		next.gone = time.Time{}
 	case old.gone.IsZero():
 		next.gone = s.now
 	}
-	unwanted := s.unsettled || !s.offers(old.Resource) || f != nil && f.Index < 0 && len(f.PF.VFs) > 0 ||
-		f == nil && s.now.Sub(next.gone) >= forgotten
-	if unwanted && !held {
+	unwanted := s.unwanted(&next)
+	if unwanted && !s.held(old.PCI) {
 		return
+	}
+	next.reason = s.astray(&next)
+	if unwanted && next.reason == deselected {
+		next.reason = "" // as it was, until its pod ends
 	}
 	o.awaits = o.awaits || unwanted
 	o.items[old.PCI] = &next
+}
+
+// unwanted reports whether a device that is not selected is to be forgotten,
+// unless a pod has it: by another configuration, because its PF's VFs are
+// offered in its place, or after a long time without it.
+func (s *sight) unwanted(i *item) bool {
 	switch {
-	case f == nil && s.functions[old.PF] == nil && old.PF != old.PCI:
-		next.reason = "its PF " + old.PF + " is gone"
-	case f == nil:
-		next.reason = "the node has no such device now"
-	case s.unwell(f) != "":
-		next.reason = s.unwell(f)
-	case f.Driver != old.Driver:
-		next.reason = "was bound to driver " + f.Driver + ", and was offered with " + old.Driver
-	case unwanted:
-		next.reason = "" // as it was, until its pod ends
-	default:
-		next.reason = "is not what the selectors of " + old.Resource + " ask for any more"
+	case s.unsettled || !s.offers(i.Resource):
+		return true
+	case i.function != nil:
+		return i.function.Index < 0 && len(i.function.PF.VFs) > 0
 	}
+	return s.now.Sub(i.gone) >= forgotten
+}
+
+// deselected is what is wrong with a device that is well otherwise.
+const deselected = "is not what the selectors of its resource ask for any more"
+
+// astray says why a device is listed and not selected.
+func (s *sight) astray(i *item) string {
+	f := i.function
+	switch {
+	case f == nil && s.functions[i.PF] == nil && i.PF != i.PCI:
+		return "its PF " + i.PF + " is gone"
+	case f == nil:
+		return "the node has no such device now"
+	case s.unwell(f) != "":
+		return s.unwell(f)
+	case f.Driver != i.Driver:
+		return "was bound to driver " + f.Driver + ", and was offered with " + i.Driver
+	}
+	return deselected
 }
 
 // offers reports whether the configuration has a resource.

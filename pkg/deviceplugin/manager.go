@@ -28,9 +28,9 @@ type Manager struct {
 	// Holders are the pods that kubelet gave devices to: namespace/name by the
 	// devices' IDs. nil, or its answer nil: not known.
 	Holders func() map[string]string
-	// Withhold says why the VFs of a PF, or the PF, are not to be offered yet;
+	// Withhold says why a VF of a PF, or the PF, is not to be offered yet;
 	// "" = they may. It is called after OnConfig.
-	Withhold func(pf *sriov.PF) string
+	Withhold func(pf *sriov.PF, pci string) string
 	// OnConfig is told of each configuration that comes into force.
 	OnConfig func(*resource.Config)
 
@@ -70,7 +70,7 @@ const (
 	// retry is when a look that failed in part is made again. It doubles each
 	// time, so often at most.
 	retry      = time.Second
-	maxBackoff = 3
+	maxBackoff = 5
 	// poll is how often to see whether pods gave up devices, while one waits
 	// for that.
 	poll = 5 * time.Second

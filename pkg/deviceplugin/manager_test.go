@@ -1,11 +1,13 @@
 package deviceplugin
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/multiplexer-cni/multiplexer/internal/sriovtest/cards"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -311,6 +313,19 @@ func TestMoveJustAllocated(t *testing.T) {
 	b.require(fast, all, nil)
 }
 
+// One that kubelet allocates while a look goes on stays where it was.
+func TestAllocatedMeanwhile(t *testing.T) {
+	old := &item{Offer: sriov.Offer{PCI: "0000:17:02.0", Resource: fast}}
+	gone := &item{Offer: sriov.Offer{PCI: "0000:17:02.1", Resource: fast}}
+	m := &Manager{Log: slog.New(slog.DiscardHandler), items: map[string]*item{old.PCI: old, gone.PCI: gone},
+		recent: map[string]time.Time{old.PCI: {}}}
+	o := &outcome{items: map[string]*item{old.PCI: {Offer: sriov.Offer{PCI: old.PCI, Resource: "intel.com/slow"}}}}
+	left := m.adopt(&sight{}, o)
+	if m.items[old.PCI] != old || !o.awaits || len(m.items) != 1 || len(left) != 1 || left[0].PCI != gone.PCI {
+		t.Errorf("listed %v, not any more %v, awaits %v", m.items, left, o.awaits)
+	}
+}
+
 func TestConfiguration(t *testing.T) {
 	b := newBed(t)
 	all := b.tree.VFs(b.tree.Add(xxv710(2)))
@@ -415,7 +430,7 @@ func TestWithhold(t *testing.T) {
 	all := b.tree.VFs(pf)
 	b.configure(fastAll)
 	b.run(func(m *Manager) {
-		m.Withhold = func(p *sriov.PF) string {
+		m.Withhold = func(p *sriov.PF, _ string) string {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			if p.PCI != pf || configured == 0 {

@@ -138,7 +138,7 @@ func (m *Manager) examine(s *sight) error {
 			return fmt.Errorf("see what the node uses %s for: %w", c.PCI, useErr)
 		}
 		if why == "" && m.Withhold != nil && !s.taken(c.PCI) {
-			why = m.Withhold(&c.PF)
+			why = m.Withhold(&c.PF, c.PCI)
 		}
 		if why != "" {
 			s.blocked[c.PCI] = why

@@ -20,6 +20,11 @@ func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) 
 			return nil, err
 		}
 	}
+	if picked {
+		if err = j.claims.guardOffered(d); err != nil {
+			return nil, err
+		}
+	}
 	h := &held{Device: d, link: link}
 	if link.MaxMTU != 0 && j.conf.MTU > link.MaxMTU {
 		return nil, network.Invalid.Errorf("sriov: mtu %d: driver %s takes %d to %d bytes", j.conf.MTU, d.Driver, minMTU, link.MaxMTU)

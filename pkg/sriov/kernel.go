@@ -45,6 +45,8 @@ type Netns interface {
 	SetVF(pf, vf int, k Knob, a Admin) error
 
 	Addresses(index int) ([]netip.Prefix, error)
+	// DefaultRoutes returns those of the main table.
+	DefaultRoutes() ([]DefaultRoute, error)
 	// AddAddress gives a device an address. detect: an IPv6 address is looked
 	// for at the link's other nodes first, usable meanwhile, and announced by
 	// the kernel when that has ended (Prepare).

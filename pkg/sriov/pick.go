@@ -119,23 +119,5 @@ func (j *job) inUse(d *Device, withAddresses bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if link.Master != 0 {
-		return "is in a bridge or bond of the node", nil
-	}
-	if upper := j.Sys.upper(d); upper != "" {
-		return "has " + upper + " of the node on it", nil
-	}
-	if !withAddresses {
-		return "", nil
-	}
-	addresses, err := j.host.Addresses(link.Index)
-	if err != nil {
-		return "", err
-	}
-	for _, a := range addresses {
-		if a.Addr().IsGlobalUnicast() {
-			return "has the address " + a.String() + " on the node", nil
-		}
-	}
-	return "", nil
+	return j.Sys.nodeUse(j.host, d, &link, withAddresses)
 }

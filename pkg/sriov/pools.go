@@ -21,13 +21,32 @@ type pools struct {
 
 func (c Claims) poolsPath() string { return filepath.Join(filepath.Dir(c.Dir), "pools.json") }
 
-// Advertised returns the VFs that a device plugin advertises, with their
-// resources, from stateDir/pools.json:
+// Advertised returns the VFs that device plugins advertise, with their
+// resources: those that the agent's own lists (Offers), and those that kubelet
+// has of others, from stateDir/pools.json:
 //
 //	{"pools": {"vendor.com/resource": ["0000:01:10.0", ...]}}
 //
-// The agent keeps that file. Without it none is advertised.
+// The agent keeps both files. Without them none is advertised.
 func (c Claims) Advertised() (map[string]string, error) {
+	resources, err := c.advertisedByPools()
+	if err != nil {
+		return nil, err
+	}
+	own, err := c.Offers()
+	if err != nil {
+		return nil, err
+	}
+	if resources == nil && len(own) > 0 {
+		resources = map[string]string{}
+	}
+	for i := range own {
+		resources[own[i].PCI] = own[i].Resource
+	}
+	return resources, nil
+}
+
+func (c Claims) advertisedByPools() (map[string]string, error) {
 	path := c.poolsPath()
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
