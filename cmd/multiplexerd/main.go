@@ -32,7 +32,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: false,
 	}
-	root.AddCommand(runCommand(), journalCommand(), vfsCommand())
+	root.AddCommand(runCommand(), journalCommand(), vfsCommand(), devicesCommand())
 	return root
 }
 
