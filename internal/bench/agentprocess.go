@@ -29,8 +29,8 @@ type daemon struct {
 // socket is where the agent listens.
 func (s *stand) socket() string { return filepath.Join(s.dir, "agent.sock") }
 
-// startAgent starts the agent and returns when it is ready.
-func (s *stand) startAgent(ctx context.Context, publish string) (*daemon, error) {
+// startAgent starts the agent, with more flags, and returns when it is ready.
+func (s *stand) startAgent(ctx context.Context, publish string, more ...string) (*daemon, error) {
 	k, err := s.startKube()
 	if err != nil {
 		return nil, err
@@ -43,9 +43,12 @@ func (s *stand) startAgent(ctx context.Context, publish string) (*daemon, error)
 	if p.address, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
-	p.cmd = exec.Command(binary, "run", "--node-name", agenttest.Name, "--kubeconfig", k.kubeconfig, "--socket", s.socket(),
+	args := []string{
+		"run", "--node-name", agenttest.Name, "--kubeconfig", k.kubeconfig, "--socket", s.socket(),
 		"--state-dir", s.state(), "--pod-resources-socket", filepath.Join(s.dir, "no-kubelet.sock"),
-		"--metrics-address", p.address, "--publish", publish, "--log-level", "warn")
+		"--metrics-address", p.address, "--publish", publish, "--log-level", "warn",
+	}
+	p.cmd = exec.Command(binary, append(args, more...)...)
 	p.cmd.Stderr = os.Stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)

@@ -47,6 +47,9 @@ func figures() []figure {
 		{"agent-memory", 0, measureAgentMemory},
 		{"agent-requests", 5 * time.Second, measureRequests},
 		{"agent-leak", 0, measureLeak},
+		{"devices-discovery", 10 * time.Second, measureDiscovery},
+		{"devices-change", 10 * time.Second, measureChange},
+		{"devices-idle", time.Minute, measureIdle},
 	}
 }
 
