@@ -117,8 +117,11 @@ func measureDiscovery(ctx context.Context, _ *stand, p benchtable.Pace) (rows []
 			if runErr == nil && strings.Count(string(out), `"`+cardsResource+`"`) < len(t.vfs) {
 				runErr = fmt.Errorf("not all %d VFs are there", len(t.vfs))
 			}
+			if runErr != nil {
+				return nil, runErr
+			}
 			used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-			return []float64{float64(used) / float64(time.Millisecond)}, runErr
+			return []float64{float64(used) / float64(time.Millisecond)}, nil
 		}
 	}
 	samples, err := p.Pairs(ctx, look(full), look(empty))

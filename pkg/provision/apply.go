@@ -41,6 +41,9 @@ func (j *job) apply(ctx context.Context) error {
 	}
 	j.whole = true
 	err = j.vfs(ctx, link.Index)
+	if ctx.Err() != nil {
+		return ctx.Err() // not every VF was looked at
+	}
 	return errors.Join(err, j.complete())
 }
 
@@ -97,7 +100,7 @@ func (j *job) number(ctx context.Context, link sriov.Link, have int) error {
 	}
 	defer unlock()
 	r := j.record
-	r.Phase, r.Made, r.Offered, r.Bound = making, j.Now(), false, nil
+	r.Phase, r.Made, r.Offered, r.Bound, r.Fixed = making, j.Now(), false, nil, nil
 	if err = j.keep(); err != nil {
 		return err
 	}
@@ -120,9 +123,7 @@ func (j *job) write(ctx context.Context, n int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	late := time.AfterFunc(j.Timeout, func() { j.hangs(fmt.Sprintf("writing %d to sriov_numvfs", n)) })
-	defer late.Stop()
-	if err := j.Writer.SetVFs(j.pci, n); err != nil {
+	if err := j.patiently(fmt.Sprintf("writing %d to sriov_numvfs", n), func() error { return j.Writer.SetVFs(j.pci, n) }); err != nil {
 		return err
 	}
 	pf, err := j.Sys.PF(j.pci)
@@ -130,7 +131,10 @@ func (j *job) write(ctx context.Context, n int) error {
 		return err
 	}
 	j.pf, j.record.VFs = pf, n
-	return j.keep()
+	if err = j.keep(); err == nil {
+		err = ctx.Err() // it may have taken long
+	}
+	return err
 }
 
 // arrived waits for the VFs of a number that was written.

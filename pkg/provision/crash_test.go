@@ -19,13 +19,17 @@ type crash struct {
 	left  int
 	after bool
 	gone  chan struct{}
+	kill  func()
 }
 
 func (c *crash) at(do func() error) error {
 	c.mu.Lock()
 	c.left--
-	now := c.left == 0
+	now, dead := c.left == 0, c.left < 0
 	c.mu.Unlock()
+	if dead {
+		runtime.Goexit()
+	}
 	if now && !c.after {
 		c.end()
 	}
@@ -38,6 +42,7 @@ func (c *crash) at(do func() error) error {
 
 func (c *crash) end() {
 	close(c.gone)
+	c.kill()
 	runtime.Goexit()
 }
 
@@ -89,7 +94,8 @@ func (n crashingNetns) SetVF(pf, vf int, k sriov.Knob, a sriov.Admin) error {
 // reports whether it had that many.
 func (n *node) crashes(at int, after bool, wish ...resource.PF) bool {
 	n.Helper()
-	c := &crash{left: at, after: after, gone: make(chan struct{})}
+	ctx, cancel := context.WithCancel(n.Context())
+	c := &crash{left: at, after: after, gone: make(chan struct{}), kill: cancel}
 	o := n.options
 	o.Writer, o.Kernel = crashingWriter{o.Writer, c}, crashingKernel{o.Kernel, c}
 	settled := make(chan struct{}, 1)
@@ -103,7 +109,6 @@ func (n *node) crashes(at int, after bool, wish ...resource.PF) bool {
 	p, err := provision.New(o)
 	n.must(err)
 	p.Configure(wish)
-	ctx, cancel := context.WithCancel(n.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	defer func() {

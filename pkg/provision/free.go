@@ -11,14 +11,19 @@ import (
 )
 
 // hold makes sure that nobody has a VF, and takes its lock, so that it stays
-// so. since is when it was first withheld.
+// so. since is when it was first withheld. An ADD may have the lock of a fresh
+// one already, of a pod that had its address before a reboot: it cannot claim
+// the VF without the PF's lock, which is ours.
 func (j *job) hold(ctx context.Context, d *sriov.Device, since time.Time) (unlock func(), err error) {
 	unlock, err = j.Claims.TryLock(ctx, d.PCI)
 	if err != nil && !errors.Is(err, network.Again) {
 		return nil, err
 	}
-	if err != nil {
+	if err != nil && !j.record.fresh() {
 		return nil, &heldError{why: fmt.Sprintf("%s is being worked on", d)}
+	}
+	if err != nil {
+		unlock = func() {}
 	}
 	why, err := j.holder(ctx, d)
 	if err == nil && why == "" && !j.record.fresh() {

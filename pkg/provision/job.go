@@ -31,6 +31,7 @@ type job struct {
 	allocated map[string]string // kubelet's word; nil until it was asked
 	whole     bool
 	waiting   map[string]waiting
+	inside    bool // the kernel, by the provisioner's lock
 }
 
 // job begins a try. The provisioner's lock is held.
@@ -158,15 +159,30 @@ func (p *Provisioner) log(t *target) {
 	p.Log.Warn("PF is not set up yet", append(attrs, "reason", s.Reason)...)
 }
 
-// hangs says that a driver does not come back. The try goes on: nothing can
-// end a write that the kernel has begun, and nothing else may be done to the
-// PF meanwhile.
+// patiently does something that a driver may hang in, and says so. The try
+// goes on: nothing can end a write that the kernel has begun, and nothing else
+// may be done to the PF meanwhile.
+func (j *job) patiently(what string, do func() error) error {
+	j.deep(true)
+	defer j.deep(false)
+	late := time.AfterFunc(j.Timeout, func() { j.hangs(what) })
+	defer late.Stop()
+	return do()
+}
+
+func (j *job) deep(inside bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.inside = inside
+}
+
+// hangs says that a driver does not come back.
 func (j *job) hangs(what string) {
 	j.mu.Lock()
-	if slices.Contains(j.targets, j.target) {
+	if j.inside && slices.Contains(j.targets, j.target) {
 		now := j.Now()
 		j.target.set(Failed, fmt.Sprintf("%s has not ended after %s: driver %s hangs; the kernel's log may say why, and nothing else is done to PF %s until it ends", what, j.Timeout, j.pf.Driver, j.pci), now)
-		j.Provisioner.log(j.target)
+		j.log(j.target)
 	}
 	j.mu.Unlock()
 	j.publish()
@@ -177,7 +193,7 @@ func (j *job) await(ctx context.Context, missing func() string) error {
 	giveUp := time.NewTimer(j.Timeout)
 	defer giveUp.Stop()
 	const first, most = 10 * time.Millisecond, 250 * time.Millisecond
-	for pause := time.Duration(first); ; pause = min(2*pause, most) {
+	for pause := first; ; pause = min(2*pause, most) {
 		what := missing()
 		if what == "" {
 			return nil

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/multiplexer-cni/multiplexer/internal/sriovtest"
 	"github.com/multiplexer-cni/multiplexer/pkg/provision"
 	"github.com/multiplexer-cni/multiplexer/pkg/resource"
@@ -280,6 +282,49 @@ func TestLockedMeanwhile(t *testing.T) {
 	n.is(provision.Done)
 }
 
+// After a reboot a pod's ADD waits for the VF that it had, and for the PF's
+// lock: the VF is set up before it gets it.
+func TestImpatientPod(t *testing.T) {
+	n := newNode(t, capable())
+	n.card.Load("vfio-pci")
+	unlock, err := n.options.Claims.Lock(t.Context(), aVF)
+	n.must(err)
+	defer unlock()
+	n.start(n.want(2, "vfio-pci", 0))
+	n.is(provision.Done)
+	if d, _, _ := n.vf(0); d.Driver != "vfio-pci" {
+		t.Errorf("%s: driver %s", d, d.Driver)
+	}
+}
+
+// A VF that cannot be bound is named, and withholds no other.
+func TestOneVFFails(t *testing.T) {
+	n := newNode(t, capable())
+	n.card.Load("vfio-pci")
+	n.options.Writer = refusing{n.card, "0000:01:10.1"}
+	n.start(n.want(3, "vfio-pci", 0))
+	n.is(provision.Failed, "0000:01:10.1", "IOMMU")
+	for i := range 3 {
+		d, _, _ := n.vf(i)
+		if why := n.agent.WithholdVF(n.pf(), d.PCI); (why != "") != (i == 1) {
+			t.Errorf("%s: withheld for %q", d, why)
+		}
+	}
+}
+
+// refusing is a Writer that cannot bind one VF.
+type refusing struct {
+	provision.Writer
+	pci string
+}
+
+func (r refusing) Bind(pci, driver string) error {
+	if pci == r.pci {
+		return fmt.Errorf("bind driver %s to %s: %w", driver, pci, unix.EINVAL)
+	}
+	return r.Writer.Bind(pci, driver)
+}
+
 // What a driver leaves out is named.
 func TestMissing(t *testing.T) {
 	n := newNode(t, capable())
@@ -409,6 +454,7 @@ func TestNames(t *testing.T) {
 		t.Errorf("VFs %v", n.pf().VFs)
 	}
 	n.agent.Configure([]resource.PF{{PCI: n.card.PFPCI(), NumVFs: 2}, {Name: "eth7", NumVFs: 3}})
+	n.agent.Configure([]resource.PF{{PCI: n.card.PFPCI(), NumVFs: 2}, {PCI: n.card.PFPCI(), NumVFs: 2}})
 	n.is(provision.Done)
 	if s := n.agent.Status()[1]; s.State != provision.Failed || !strings.Contains(s.Reason, "twice") {
 		t.Errorf("named twice: %+v", s)

@@ -32,6 +32,7 @@ type Record struct {
 	Raised  bool      `json:"raised,omitempty"`  // we took the PF up
 	MTU     int       `json:"mtu,omitempty"`     // that we gave the PF
 	Bound   []string  `json:"bound,omitempty"`   // VFs that we tied to a driver
+	Fixed   []string  `json:"fixed,omitempty"`   // VFs whose address we fixed in the PF, or cannot
 }
 
 // Original is what a PF was.

@@ -44,7 +44,7 @@ func (p *Provisioner) wish(pfs []resource.PF) {
 	old := p.targets
 	p.targets = nil
 	for i := range pfs {
-		at := slices.IndexFunc(old, func(t *target) bool { return t.wish != nil && *t.wish == pfs[i] })
+		at := slices.IndexFunc(old, func(t *target) bool { return t.wish != nil && *t.wish == pfs[i] && !slices.Contains(p.targets, t) })
 		if at >= 0 {
 			p.targets = append(p.targets, old[at])
 			continue

@@ -14,17 +14,15 @@ import (
 // undo brings the PF back to what it was before us. What something else has
 // changed since stays.
 func (j *job) undo(ctx context.Context) error {
-	r := j.record
 	link, err := j.link()
 	if err != nil {
 		return err
 	}
-	have, err := j.Sys.NumVFs(j.pci)
+	remove, err := j.removable()
 	if err != nil {
 		return err
 	}
-	lower := r.Raised && link.Up && !r.Original.Up || r.MTU != 0 && link.MTU == r.MTU && link.MTU != r.Original.MTU
-	remove := have != r.Original.NumVFs && r.ours(have)
+	r, lower := j.record, j.raised(&link)
 	if lower || remove {
 		unlock, holdErr := j.holdAll(ctx)
 		if holdErr != nil {
@@ -33,23 +31,47 @@ func (j *job) undo(ctx context.Context) error {
 		defer unlock()
 	}
 	if remove {
-		if err = j.takeBack(ctx); err != nil {
-			return err
-		}
-	} else if err = j.restoreVFs(ctx, link.Index, lower); err != nil {
+		err = j.takeBack(ctx)
+	} else {
+		err = j.restoreVFs(ctx, link.Index, lower)
+	}
+	if err == nil && lower {
+		err = j.lower(&link)
+	}
+	if err == nil && !r.Original.Autoprobe && j.Sys.Autoprobe(j.pci) {
+		err = j.Writer.SetAutoprobe(j.pci, false)
+	}
+	if err != nil {
 		return err
 	}
-	if lower {
-		if err = j.lower(&link); err != nil {
-			return err
-		}
-	}
-	if !r.Original.Autoprobe && j.Sys.Autoprobe(j.pci) {
-		if err = j.Writer.SetAutoprobe(j.pci, false); err != nil {
-			return err
-		}
-	}
 	return j.end()
+}
+
+// removable reports whether the number of VFs is to be what it was.
+func (j *job) removable() (bool, error) {
+	have, err := j.Sys.NumVFs(j.pci)
+	r := j.record
+	if err != nil || have == r.Original.NumVFs {
+		return false, err
+	}
+	if !r.ours(have) {
+		j.Log.Warn("PF keeps its VFs: something else made them since", "pf", j.pf.Name, "vfs", have, "before", r.Original.NumVFs)
+		return false, nil
+	}
+	return true, nil
+}
+
+// raised reports whether the PF is still as we made it: up, or of our MTU.
+func (j *job) raised(link *sriov.Link) bool {
+	return j.raisedUp(link) || j.raisedMTU(link)
+}
+
+func (j *job) raisedUp(link *sriov.Link) bool {
+	return j.record.Raised && !j.record.Original.Up && link.Up
+}
+
+func (j *job) raisedMTU(link *sriov.Link) bool {
+	return j.record.MTU != 0 && link.MTU == j.record.MTU && link.MTU != j.record.Original.MTU
 }
 
 // takeBack brings the number of VFs back.
@@ -89,30 +111,11 @@ func (j *job) restoreVFs(ctx context.Context, pf int, locked bool) error {
 
 func (j *job) restoreVF(ctx context.Context, v *vf, was OriginalVF) error {
 	if v.Driver != was.Driver && slices.Contains(j.record.Bound, v.PCI) && was.Driver != "" {
-		if err := j.Writer.Bind(v.PCI, was.Override); err != nil {
+		if err := j.toDriver(v, was.Override); err != nil {
 			return err
 		}
-		d, err := j.Sys.Member(j.pf, v.Index)
-		if err != nil {
-			return err
-		}
-		v.Device = d
 	}
-	var link sriov.Link
-	err := j.await(ctx, func() string {
-		if v.Driver == "" || v.Userspace() {
-			return ""
-		}
-		d, lookErr := j.Sys.Member(j.pf, v.Index)
-		if lookErr == nil && d.Netdev != "" {
-			v.Device = d
-			link, lookErr = j.host.LinkByName(d.Netdev)
-		}
-		if lookErr == nil && link.Index != 0 {
-			return ""
-		}
-		return fmt.Sprintf("the network device of %s (driver %s)", v.Device, v.Driver)
-	})
+	link, err := j.appear(ctx, v)
 	if err != nil {
 		return err
 	}
@@ -131,16 +134,35 @@ func (j *job) restoreVF(ctx context.Context, v *vf, was OriginalVF) error {
 	return nil
 }
 
+// appear waits for a VF's network device, if its driver makes one.
+func (j *job) appear(ctx context.Context, v *vf) (link sriov.Link, err error) {
+	err = j.await(ctx, func() string {
+		d, lookErr := j.Sys.Member(j.pf, v.Index)
+		if lookErr == nil {
+			v.Device = d
+			if d.Driver == "" || d.Userspace() {
+				return ""
+			}
+			link, lookErr = j.host.LinkByName(d.Netdev)
+		}
+		if lookErr == nil {
+			return ""
+		}
+		return fmt.Sprintf("the network device of %s (driver %s)", v.Device, v.Driver)
+	})
+	return link, err
+}
+
 // lower gives the PF its MTU back, and takes it down if the node uses it for
 // nothing.
 func (j *job) lower(link *sriov.Link) error {
-	r := j.record
-	if r.MTU != 0 && link.MTU == r.MTU {
-		if err := j.host.SetMTU(link.Index, r.Original.MTU); err != nil {
-			return network.IO.Errorf("set the MTU of PF %s back to %d: %w", j.pf.Name, r.Original.MTU, err)
+	if j.raisedMTU(link) {
+		was := j.record.Original.MTU
+		if err := j.host.SetMTU(link.Index, was); err != nil {
+			return network.IO.Errorf("set the MTU of PF %s back to %d: %w", j.pf.Name, was, err)
 		}
 	}
-	if !r.Raised || r.Original.Up || !link.Up {
+	if !j.raisedUp(link) {
 		return nil
 	}
 	why, err := j.Sys.NodeUse(j.host, &sriov.Device{PCI: j.pci, PF: *j.pf, Index: -1, Driver: j.pf.Driver, Netdev: j.pf.Name})

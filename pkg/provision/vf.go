@@ -81,14 +81,17 @@ func (j *job) judge(v *vf) error {
 	}
 	v.link = link
 	v.mtu = j.wish.MTU != 0 && link.MTU != j.wish.MTU
-	v.mac = v.admin != nil && v.admin.MAC == zeroMAC && link.MAC != "" && link.MAC != zeroMAC
+	// Some PFs show an address that they do not hold: those of our VFs are
+	// fixed all the same.
+	loose := v.admin != nil && (v.admin.MAC == zeroMAC || !j.record.Made.IsZero())
+	v.mac = loose && !slices.Contains(j.record.Fixed, v.PCI) && link.MAC != "" && link.MAC != zeroMAC
 	return err
 }
 
 // vf sets up one VF, or notes why not yet.
 func (j *job) vf(ctx context.Context, v *vf) error {
 	incomplete := v.Netdev == "" && !v.Userspace()
-	if v.right() && !(incomplete && j.record.fresh()) {
+	if v.right() && (!incomplete || !j.record.fresh()) {
 		return nil
 	}
 	since := j.withheldSince(v.PCI)
@@ -120,7 +123,7 @@ func (j *job) change(ctx context.Context, v *vf) error {
 	}
 	if v.Driver == "" && v.admin != nil && v.admin.MAC == zeroMAC {
 		// Its address is to be known before it goes to a process.
-		if err := j.bindOwn(ctx, v); err != nil && j.wish.Driver == "" {
+		if err := j.bindOwn(ctx, v); err != nil && (j.wish.Driver == "" || v.Driver != "") {
 			return err
 		}
 	}
@@ -188,13 +191,21 @@ func (j *job) bindOwn(ctx context.Context, v *vf) error {
 			return err
 		}
 	}
-	if err := j.Writer.Bind(v.PCI, ""); err != nil {
+	if err := j.toDriver(v, ""); err != nil {
 		return err
 	}
 	if at := slices.Index(j.record.Bound, v.PCI); at >= 0 {
 		j.record.Bound = slices.Delete(j.record.Bound, at, at+1)
 	}
 	return j.again(ctx, v)
+}
+
+func (j *job) toDriver(v *vf, driver string) error {
+	what := "binding a driver to " + v.String()
+	if driver != "" {
+		what = "binding driver " + driver + " to " + v.String()
+	}
+	return j.patiently(what, func() error { return j.Writer.Bind(v.PCI, driver) })
 }
 
 // again looks at a VF whose driver is another now.
@@ -224,7 +235,7 @@ func (j *job) bind(ctx context.Context, v *vf) error {
 	if err := j.keep(); err != nil {
 		return err
 	}
-	err := j.Writer.Bind(v.PCI, j.wish.Driver)
+	err := j.toDriver(v, j.wish.Driver)
 	if errors.Is(err, unix.EINVAL) && j.wish.Driver == "vfio-pci" {
 		return fmt.Errorf("%w: vfio-pci needs an IOMMU: switch it on in the firmware and by the kernel's command line (intel_iommu=on)", err)
 	}
@@ -249,10 +260,11 @@ func (j *job) fixMAC(ctx context.Context, v *vf) error {
 		err := j.host.SetVF(v.pf, v.Index, sriov.KnobMAC, want)
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			j.Log.Debug("driver cannot fix a VF's address", "driver", j.pf.Driver, "vf", v.String())
-			return nil
 		}
-		if err == nil && j.holds(v, want.MAC) {
-			return nil
+		if errors.Is(err, unix.EOPNOTSUPP) || err == nil && j.holds(v, want.MAC) {
+			j.record.Fixed = append(j.record.Fixed, v.PCI)
+			v.mac = false
+			return j.keep()
 		}
 		busy := err == nil || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EAGAIN)
 		if !busy || j.Now().After(giveUp) {
