@@ -25,6 +25,8 @@ export MULTIPLEXERD_BIN := $(CURDIR)/bin/multiplexerd
 # An assignment of its own: the shell stops here when the plugins do not build.
 USE_PLUGINS = MULTIPLEXER_CNI_PLUGINS=$$(tools/cniplugins.sh); export MULTIPLEXER_CNI_PLUGINS
 USE_KUBE = MULTIPLEXER_KUBE=$$(tools/kube.sh); export MULTIPLEXER_KUBE
+NODE_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet containerd containerd-shim-runc-v2 ctr runc
+USE_NODE = MULTIPLEXER_KUBE=$$(tools/kube.sh $(NODE_PROGRAMS)); export MULTIPLEXER_KUBE
 USE_GUEST = MULTIPLEXER_GUEST_DIR=$$(tools/guest.sh); export MULTIPLEXER_GUEST_DIR
 
 .PHONY: help
@@ -93,7 +95,7 @@ check-tidy:
 	@tools/suite.sh "go mod tidy" tools/check.sh tidy
 
 .PHONY: test
-test: test-main test-sriov test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
+test: test-main test-node test-sriov test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
 
 .PHONY: race-compiler
 race-compiler:
@@ -105,7 +107,12 @@ race-compiler:
 .PHONY: test-main
 test-main: build plugins kube test-packages race-compiler
 	@$(USE_PLUGINS); $(USE_KUBE); tools/suite.sh "unit and namespace tests" \
-		env CGO_ENABLED=1 go test $(TESTFLAGS) $$(go list ./... | grep -v '/internal/sriovguest$$')
+		env CGO_ENABLED=1 go test $(TESTFLAGS) $$(go list ./... | grep -Ev '/internal/(sriovguest|nodetest|sriovkube)$$')
+
+# Real kubelets, containerd and runc, on nodes in namespaces of this machine.
+.PHONY: test-node
+test-node: build plugins test-packages race-compiler
+	@$(USE_PLUGINS); $(USE_NODE); tools/suite.sh "real nodes" env CGO_ENABLED=1 go test $(TESTFLAGS) -v ./internal/nodetest
 
 # One after the other with the rest: the guest is slow where others compute.
 .PHONY: test-sriov

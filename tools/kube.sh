@@ -2,7 +2,9 @@
 # Usage: tools/kube.sh [NAME...]
 # Prints the directory that holds the programs NAME, etcd and kube-apiserver if none is given,
 # built first when missing. A name is the last word of a tool in tools/kube/*/go.mod.
-# They live in the user's cache: a fresh checkout does not build them again.
+# They live in the user's cache: a fresh checkout does not build them again. What one module
+# asks for does not touch the programs of another: the directory holds links to a directory
+# for each module, named by all that decides what is in it.
 set -euo pipefail
 
 [ $# -gt 0 ] || set -- etcd kube-apiserver
@@ -13,35 +15,91 @@ cd "$here/kube"
 unset GOOS GOARCH
 
 goversion=$(go env GOVERSION GOOS GOARCH)
-key=$({ cat ./*/go.mod ./*/go.sum ../kube.sh; echo "$goversion"; } | sha256sum | cut -c1-16)
-dir=${XDG_CACHE_HOME:-$HOME/.cache}/multiplexer/kube/$key
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/multiplexer/kube
 
-# Prints "MODULE/go.mod:PACKAGE" of the program $1, nothing when no module has it.
+# Prints what names the content of the files $@, this script and the compiler.
+key() {
+	{ cat "$@" ../kube.sh; echo "$goversion"; } | sha256sum | cut -c1-16
+}
+
+dir=$cache/$(key ./*/go.mod ./*/go.sum)
+
+# Prints "MODULE PACKAGE" of the program $1, nothing when no module has it.
 find_tool() {
 	local path=$1
 	# Its import path does not end in its name.
 	[ "$1" != etcd ] || path=server/v3
-	grep -oE "^(tool)?[[:space:]]+[^[:space:]]+/$path\$" ./*/go.mod | sed -E 's/:(tool)?[[:space:]]+/:/'
+	grep -oE "^(tool)?[[:space:]]+[^[:space:]]+/$path\$" ./*/go.mod | sed -E 's,^\./(.*)/go\.mod:(tool)?[[:space:]]+,\1 ,'
 }
 
-# Builds the program $1 into the directory $2.
-build() {
-	local name=$1 to=$2 tool module package version major minor flags="-s -w"
-	tool=$(find_tool "$name")
-	module=${tool%/go.mod:*} package=${tool#*:}
-	if [ "$module" = ./kubernetes ]; then
-		# What a release sets: nodes and clients compare versions.
-		version=$(go -C "$module" list -m -f '{{.Version}}' k8s.io/kubernetes)
+# Prints the version of the module $2 in tools/kube/$1.
+version_of() {
+	go -C "$1" list -m -f '{{.Version}}' "$2"
+}
+
+# Prints the flags that the program $2 of tools/kube/$1 is linked with: what a release sets.
+link_flags() {
+	local flags="-s -w" version major minor
+	case $1 in
+	kubernetes)
+		# Nodes and clients compare versions.
+		version=$(version_of "$1" k8s.io/kubernetes)
 		IFS=. read -r major minor _ <<<"${version#v}"
 		flags+=" -X k8s.io/component-base/version.gitVersion=$version"
 		flags+=" -X k8s.io/component-base/version.gitMajor=$major"
 		flags+=" -X k8s.io/component-base/version.gitMinor=$minor"
-	fi
+		;;
+	containerd)
+		version=$(version_of "$1" github.com/containerd/containerd/v2)
+		flags+=" -X github.com/containerd/containerd/v2/version.Version=${version#v}"
+		;;
+	runc)
+		version=$(version_of "$1" github.com/opencontainers/runc)
+		flags+=" -X main.version=${version#v} -extldflags -static"
+		;;
+	esac
+	echo "$flags"
+}
+
+# Builds the package $3 of tools/kube/$2 as the program $1, into the directory $4.
+build() {
+	local name=$1 module=$2 package=$3 to=$4 cgo=0 tags=() flags
+	case $module in
+	containerd) tags=(-tags "no_btrfs,no_devmapper,no_zfs") ;;
+	runc)
+		# The kubelet asks for the default seccomp profile, and libseccomp is a C library.
+		cgo=1 tags=(-tags "seccomp,netgo,osusergo")
+		../apt.sh gcc libc6-dev libseccomp-dev pkg-config >&2 9>&-
+		;;
+	esac
+	flags=$(link_flags "$module")
 	# Every core is busy for minutes: whoever else works on this machine goes first.
-	CGO_ENABLED=0 nice -n 19 go -C "$module" build -trimpath -ldflags "$flags" \
+	CGO_ENABLED=$cgo nice -n 19 go -C "$module" build -trimpath "${tags[@]}" -ldflags "$flags" \
 		-o "$to/$name" "$package" >&2 9>&-
-	# A rename is atomic: who finds a program finds a whole one.
-	mv -f "$to/$name" "$dir/$name"
+}
+
+# Builds the program $1 unless it is there, and links it into the directory.
+provide() {
+	local name=$1 module package store about
+	[ ! -x "$dir/$name" ] || return 0
+	read -r module package <<<"$(find_tool "$name")"
+	store=$module-$(key "$module/go.mod" "$module/go.sum")
+	mkdir -p "$cache/$store"
+	if [ ! -x "$cache/$store/$name" ]; then
+		case $name in
+		etcd | containerd) about="about 40 s" ;;
+		kube-apiserver) about="about 5 minutes" ;;
+		kubelet | kube-controller-manager) about="1 or 2 minutes" ;;
+		*) about="less than a minute" ;;
+		esac
+		echo "building $name, once, $about on two idle cores" >&2
+		SECONDS=0
+		build "$name" "$module" "$package" "$tmp"
+		# A rename is atomic: who finds a program finds a whole one.
+		mv -f "$tmp/$name" "$cache/$store/$name"
+		echo "built $name in $SECONDS s" >&2
+	fi
+	ln -sfn "../$store/$name" "$dir/$name"
 }
 
 missing=()
@@ -53,21 +111,12 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
 	mkdir -p "$dir"
 	# Of two test packages that need them at once, only one builds.
-	exec 9>"$dir/.lock"
+	exec 9>"$cache/.lock"
 	flock -n 9 || { echo "waiting for another build of ${missing[*]}" >&2; flock 9; }
-	tmp=$(mktemp -d "$dir/.tmp.XXXXXX")
+	tmp=$(mktemp -d "$cache/.tmp.XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
 	for name in "${missing[@]}"; do
-		[ ! -x "$dir/$name" ] || continue
-		case $name in
-		etcd) about="about 40 s" ;;
-		kube-apiserver) about="about 5 minutes" ;;
-		*) about="some minutes" ;;
-		esac
-		echo "building $name, once, $about on two idle cores" >&2
-		SECONDS=0
-		build "$name" "$tmp"
-		echo "built $name in $SECONDS s" >&2
+		provide "$name"
 	done
 fi
 echo "$dir"

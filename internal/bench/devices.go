@@ -72,7 +72,7 @@ func (t *tray) startAgent(ctx context.Context, s *stand) (*daemon, error) {
 		return nil, err
 	}
 	p, err := s.startAgent(ctx, agent.PublishMulti, append(t.flags(),
-		"--kubelet-dir", filepath.Join(t.dir, "kubelet"), "--device-info-dir", filepath.Join(t.dir, "devinfo"))...)
+		"--kubelet-dir", filepath.Join(t.dir, "kubelet"), "--device-info-dir", filepath.Join(t.dir, "devinfo"), "--log-level", "error")...)
 	if err != nil {
 		return nil, err
 	}

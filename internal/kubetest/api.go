@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -30,7 +32,7 @@ func (c *Cluster) etcdFlags() []string {
 
 func (c *Cluster) serverFlags() []string {
 	serving := c.dir.file(fileServing)
-	return append([]string{
+	return override([]string{
 		"--etcd-servers=unix://" + c.dir.file(fileEtcdSocket),
 		"--bind-address=127.0.0.1",
 		"--secure-port=" + strconv.Itoa(c.port.number),
@@ -56,7 +58,19 @@ func (c *Cluster) serverFlags() []string {
 		// Never rotated.
 		"--audit-log-maxsize=0",
 		"--v=1",
-	}, c.apiFlags...)
+	}, c.apiFlags)
+}
+
+// override returns both, but of own none that flags has too: the values of
+// some flags add up instead.
+func override(own, flags []string) []string {
+	name := func(flag string) string {
+		before, _, _ := strings.Cut(flag, "=")
+		return before
+	}
+	return append(slices.DeleteFunc(own, func(flag string) bool {
+		return slices.ContainsFunc(flags, func(other string) bool { return name(other) == name(flag) })
+	}), flags...)
 }
 
 // StartAPI starts the API server again, with the same etcd, port and flags,

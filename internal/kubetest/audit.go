@@ -29,6 +29,8 @@ type AuditEntry struct {
 	// Code is HTTP's.
 	Code     int
 	Received time.Time
+	// Answered is when the answer was complete, if Ended.
+	Answered time.Time
 	// Ended is false for a watch that goes on, or that ended with an API
 	// server that was killed.
 	Ended bool
@@ -63,6 +65,7 @@ type auditEvent struct {
 	}
 	ResponseStatus           struct{ Code int }
 	RequestReceivedTimestamp time.Time
+	StageTimestamp           time.Time
 }
 
 // AuditLog returns all requests so far, in the order of their answers. Those
@@ -137,6 +140,7 @@ func (e auditEvent) entry() AuditEntry {
 		Name:        e.ObjectRef.Name,
 		Code:        e.ResponseStatus.Code,
 		Received:    e.RequestReceivedTimestamp,
+		Answered:    e.StageTimestamp,
 		Ended:       e.Stage != "ResponseStarted",
 	}
 }

@@ -6,16 +6,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
-// envBinaries names the directory that holds etcd and kube-apiserver.
+// envBinaries names a directory with programs that tools/kube.sh built.
 const envBinaries = "MULTIPLEXER_KUBE"
 
-// BinariesDir returns the directory with etcd and kube-apiserver:
-// $MULTIPLEXER_KUBE, or what tools/kube.sh builds, which takes minutes the
+// BinariesDir returns a directory with etcd and kube-apiserver, see [Binaries].
+func BinariesDir() (string, error) { return Binaries("etcd", "kube-apiserver") }
+
+// Binaries returns a directory with the programs: $MULTIPLEXER_KUBE, or what
+// tools/kube.sh builds when one is missing there, which takes minutes the
 // first time.
-func BinariesDir() (string, error) {
-	if dir := os.Getenv(envBinaries); dir != "" {
+func Binaries(names ...string) (string, error) {
+	if dir := os.Getenv(envBinaries); dir != "" && haveAll(dir, names) {
 		return dir, nil
 	}
 	script, err := findScript()
@@ -23,14 +27,23 @@ func BinariesDir() (string, error) {
 		return "", err
 	}
 	var stdout bytes.Buffer
-	cmd := exec.Command(script, "etcd", "kube-apiserver")
+	cmd := exec.Command(script, names...)
 	// It says on stderr what it does for so long.
 	cmd.Stdout, cmd.Stderr = &stdout, os.Stderr
 	if err = cmd.Run(); err != nil {
-		return "", fmt.Errorf("build etcd and kube-apiserver: %s: %w", script, err)
+		return "", fmt.Errorf("build %s: %s: %w", strings.Join(names, ", "), script, err)
 	}
 	dir := string(bytes.TrimSpace(stdout.Bytes()))
 	return dir, os.Setenv(envBinaries, dir)
+}
+
+func haveAll(dir string, names []string) bool {
+	for _, name := range names {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // findScript walks up from the working directory to the repository's root.

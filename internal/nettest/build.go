@@ -94,6 +94,10 @@ func PluginsDir() (string, error) {
 	return dir, os.Setenv(envPlugins, dir)
 }
 
+// BuildProgram returns a command of this module: what the environment variable
+// names, or the package, which begins with "./", built once per process.
+func BuildProgram(env, pkg string) (string, error) { return builtOnce(env, pkg) }
+
 // builtOnce returns the executable that env names, or builds the package.
 func builtOnce(env, pkg string) (string, error) {
 	if path := os.Getenv(env); path != "" {
