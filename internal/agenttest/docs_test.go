@@ -37,7 +37,7 @@ func TestRightsAreDocumented(t *testing.T) {
 }
 
 // docs/agent.md lists the agent's metrics, with their types and labels. Those
-// of VFs, which this node lacks, pkg/agent compares.
+// of VFs and of the device plugin, which this node lacks, their rooms compare.
 func TestMetricsAreDocumented(t *testing.T) {
 	documented := map[string]string{}
 	row := regexp.MustCompile("(?m)^\\| `(multiplexer_[a-z_]+)` \\| ([a-z]+) \\| ([^|]*)\\| [^|]+ \\|$")
@@ -56,7 +56,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		return n.Metric(`multiplexer_attachments{network="shop/docs-a"}`) == "1", n.Metric("multiplexer_leftovers")
 	})
 	_, body := n.Get("/metrics")
-	ofVFs := func(name, _ string) bool { return strings.HasPrefix(name, "multiplexer_vf") }
+	ofVFs := func(name, _ string) bool {
+		return strings.HasPrefix(name, "multiplexer_vf") || strings.HasPrefix(name, "multiplexer_device_plugin")
+	}
 	told := metricsOf(body)
 	maps.DeleteFunc(told, ofVFs)
 	maps.DeleteFunc(documented, ofVFs)
