@@ -87,7 +87,7 @@ func (f *deviceFlags) run(a *agent.Agent, r *runFlags) error {
 	if err != nil {
 		return err
 	}
-	plugin.Withhold = setup.WithholdVF
+	plugin.Withhold, plugin.OnChange = setup.WithholdVF, setup.Poke
 	plugin.OnConfig = func(c *resource.Config) {
 		if !c.PFsInDoubt {
 			setup.Configure(c.PFs)

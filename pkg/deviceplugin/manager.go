@@ -33,6 +33,9 @@ type Manager struct {
 	Withhold func(pf *sriov.PF, pci string) string
 	// OnConfig is told of each configuration that comes into force.
 	OnConfig func(*resource.Config)
+	// OnChange is called after a look that something else than Recheck caused:
+	// devices may have changed. nil = nobody wants to know.
+	OnChange func()
 
 	Log *slog.Logger
 	Now func() time.Time
@@ -105,10 +108,17 @@ func (m *Manager) Run(ctx context.Context) error {
 		if len(causes) > 0 {
 			m.look(ctx, &running, causes)
 			m.count(causes)
+			m.changed(causes)
 			timers.rescan.Reset(m.rescan())
 		}
 		m.retire()
 		timers.again.Reset(m.nextLook())
+	}
+}
+
+func (m *Manager) changed(causes map[string]bool) {
+	if m.OnChange != nil && !(len(causes) == 1 && causes[causeAsked]) {
+		m.OnChange()
 	}
 }
 

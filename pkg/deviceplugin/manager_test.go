@@ -424,7 +424,7 @@ func TestForgotten(t *testing.T) {
 func TestWithhold(t *testing.T) {
 	var b *bed
 	why := "gets VFs just now"
-	var configured int
+	var configured, changes int
 	b = newBed(t)
 	pf := b.tree.Add(xxv710(2))
 	all := b.tree.VFs(pf)
@@ -444,6 +444,11 @@ func TestWithhold(t *testing.T) {
 			defer b.mu.Unlock()
 			configured += len(c.Resources)
 		}
+		m.OnChange = func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			changes++
+		}
 	})
 	b.looked()
 	b.require(fast, nil, nil)
@@ -458,6 +463,11 @@ func TestWithhold(t *testing.T) {
 	set("")
 	b.manager.Recheck()
 	b.require(fast, all, nil)
+	b.mu.Lock()
+	if changes != 1 { // the start; not what was asked for
+		t.Errorf("told of %d changes", changes)
+	}
+	b.mu.Unlock()
 	b.claim(record(pf, all[0], 0))
 	b.looked()
 	set("gets other VFs")

@@ -124,6 +124,23 @@ func (n *node) is(state provision.State, reasons ...string) {
 	})
 }
 
+// onDisk is the status that another process reads, once it is the agent's.
+func (n *node) onDisk() []provision.PFStatus {
+	n.Helper()
+	var status []provision.PFStatus
+	n.eventually("the status is written down", func() bool {
+		var err error
+		status, err = provision.ReadStatus(n.options.StateDir)
+		n.must(err)
+		ours, err := json.Marshal(n.agent.Status())
+		n.must(err)
+		theirs, err := json.Marshal(status)
+		n.must(err)
+		return bytes.Equal(ours, theirs)
+	})
+	return status
+}
+
 func (n *node) pf() *sriov.PF {
 	n.Helper()
 	pf, err := n.card.Sys().PF(n.card.PFPCI())

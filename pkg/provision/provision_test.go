@@ -1,6 +1,7 @@
 package provision_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,9 +63,9 @@ func TestFromNothing(t *testing.T) {
 	if info, statErr := os.Stat(n.recordPath()); statErr != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the record: %v, %v", info, statErr)
 	}
-	status, err := provision.ReadStatus(n.options.StateDir)
-	if err != nil || len(status) != 1 || status[0].State != provision.Done || status[0].PCI != n.card.PFPCI() || status[0].NumVFs != 4 {
-		t.Errorf("another process reads %+v, %v", status, err)
+	status := n.onDisk()
+	if len(status) != 1 || status[0].State != provision.Done || status[0].PCI != n.card.PFPCI() || status[0].NumVFs != 4 {
+		t.Errorf("another process reads %+v", status)
 	}
 }
 
@@ -200,6 +201,9 @@ func TestPodsHold(t *testing.T) {
 				says = "pod shop/cart"
 			}
 			n.is(provision.Waiting, says)
+			if why := provision.Withheld(n.onDisk(), n.pf(), aVF); !strings.Contains(why, says) {
+				t.Errorf("another process reads: %q", why)
+			}
 			if got := n.card.Written(); !reflect.DeepEqual(got, []int{4}) {
 				t.Errorf("written %v while a pod has a VF", got)
 			}
@@ -228,6 +232,12 @@ func TestOneVFWaits(t *testing.T) {
 		})
 	}
 	n.is(provision.Waiting, aVF, "shop/cart")
+	status := n.onDisk()
+	for i, pci := range n.pf().VFs {
+		if why := provision.Withheld(status, n.pf(), pci); (i == 0) != strings.Contains(why, "shop/cart") {
+			t.Errorf("another process reads of %s: %q", pci, why)
+		}
+	}
 	if why := n.agent.Withhold(n.pf()); !strings.Contains(why, aVF) {
 		t.Errorf("as a whole it is withheld for %q", why)
 	}
@@ -410,6 +420,27 @@ func TestUndoAtOnce(t *testing.T) {
 		t.Errorf("with a pod: %v", err)
 	}
 	release()
+	other := filepath.Join(filepath.Dir(n.recordPath()), "0000:09:00.0.json")
+	n.must(os.WriteFile(other, []byte("{"), 0o600))
+	hang := n.card.Hang()
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	p, err = provision.New(n.options) // as each call of the tool does
+	n.must(err)
+	if err = p.Undo(short); err == nil || !strings.Contains(err.Error(), n.card.PFPCI()) || !strings.Contains(err.Error(), other) {
+		t.Errorf("a driver that hangs, and a record that cannot be read: %v", err)
+	}
+	hang()
+	n.eventually("the lock is free", func() bool {
+		unlock, lockErr := n.options.Claims.TryLock(t.Context(), n.card.PFPCI())
+		if lockErr == nil {
+			unlock()
+		}
+		return lockErr == nil
+	})
+	n.must(os.Remove(other))
+	p, err = provision.New(n.options)
+	n.must(err)
 	if err = p.Undo(t.Context()); err != nil || !n.noRecord() || len(n.pf().VFs) != 0 {
 		t.Errorf("%v, VFs %v", err, n.pf().VFs)
 	}

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -137,17 +138,27 @@ func (p *Provisioner) Run(ctx context.Context) error {
 			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
-			ended := make(chan struct{})
-			go func() {
-				workers.Wait()
-				close(ended)
-			}()
-			select {
-			case <-ended:
-			case <-time.After(leaving):
-			}
+			leave(ctx, &workers)
 			return nil
 		}
+	}
+}
+
+// leave waits for what was begun, and not for long once ctx has ended.
+func leave(ctx context.Context, workers *sync.WaitGroup) {
+	ended := make(chan struct{})
+	go func() {
+		workers.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+	case <-time.After(leaving):
 	}
 }
 
@@ -205,8 +216,9 @@ func (p *Provisioner) Undo(ctx context.Context) error {
 	}
 	p.mu.Unlock()
 	p.pass(ctx, &workers)
-	workers.Wait()
-	err := p.troubles()
+	leave(ctx, &workers)
+	_, err := p.records()
+	err = errors.Join(err, p.troubles())
 	p.mu.Lock()
 	p.plan()
 	p.mu.Unlock()

@@ -33,11 +33,12 @@ type PFStatus struct {
 	Driver string `json:"driver,omitempty"`
 	MTU    int    `json:"mtu,omitempty"`
 
-	Undo    bool              `json:"undo,omitempty"` // it has left the configuration
-	State   State             `json:"state"`
-	Reason  string            `json:"reason,omitempty"`
-	Waiting map[string]string `json:"waiting,omitempty"` // VFs that are still to be changed, and why
-	Since   time.Time         `json:"since"`             // of this state and reason
+	Undo     bool              `json:"undo,omitempty"` // it has left the configuration
+	State    State             `json:"state"`
+	Reason   string            `json:"reason,omitempty"`
+	Withheld bool              `json:"withheld,omitempty"` // none of its VFs is offered
+	Waiting  map[string]string `json:"waiting,omitempty"`  // VFs that are still to be changed, and why
+	Since    time.Time         `json:"since"`              // of this state and reason
 }
 
 // set takes a state over.
@@ -55,7 +56,7 @@ func (p *Provisioner) Status() []PFStatus {
 	out := make([]PFStatus, 0, len(p.targets))
 	for _, t := range p.targets {
 		s := t.status
-		s.Waiting = nil
+		s.Waiting, s.Withheld = nil, !t.whole
 		for vf, w := range t.waiting {
 			if s.Waiting == nil {
 				s.Waiting = map[string]string{}
@@ -71,6 +72,9 @@ func (p *Provisioner) Status() []PFStatus {
 func (p *Provisioner) troubles() error {
 	var failed []error
 	for _, s := range p.Status() {
+		if s.State != Done && s.Reason == "" {
+			s.Reason = "PF " + s.PCI + " is not back yet: it takes its driver long"
+		}
 		if s.State != Done {
 			failed = append(failed, network.Again.Errorf("%s", s.Reason))
 		}
@@ -99,12 +103,18 @@ func ReadStatus(stateDir string) ([]PFStatus, error) {
 // publish writes the status down if it is another than before, and says that
 // it may be.
 func (p *Provisioner) publish() {
+	if p.writeStatus() {
+		p.OnChange()
+	}
+}
+
+func (p *Provisioner) writeStatus() (changed bool) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	status := p.Status()
 	raw, err := json.Marshal(status)
 	if bytes.Equal(raw, p.written) {
-		return
+		return false
 	}
 	_, statErr := os.Lstat(statusPath(p.StateDir))
 	if err == nil && (len(status) > 0 || statErr == nil) {
@@ -114,7 +124,7 @@ func (p *Provisioner) publish() {
 		p.Log.Warn("how the PFs are cannot be written down", "error", err.Error())
 	}
 	p.written = raw
-	p.OnChange()
+	return true
 }
 
 // tell logs trouble with the records once.

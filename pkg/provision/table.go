@@ -34,8 +34,8 @@ func (s *PFStatus) TableRow() []string {
 	}
 }
 
-// Withheld says what a status that was read tells of a VF: why it is not to be
-// offered yet, "" = nothing.
+// Withheld says of a VF what Provisioner.WithholdVF does, by a status that
+// was read.
 func Withheld(all []PFStatus, pf *sriov.PF, vf string) string {
 	for i := range all {
 		s := &all[i]
@@ -43,7 +43,9 @@ func Withheld(all []PFStatus, pf *sriov.PF, vf string) string {
 		case s.PCI != pf.PCI:
 		case s.Waiting[vf] != "":
 			return s.Waiting[vf]
-		case s.State == Working || s.State == Failed || s.Undo:
+		case s.Withheld && s.Reason != "":
+			return s.Reason
+		case s.Withheld:
 			return "PF " + pf.PCI + " is being set up"
 		}
 	}
