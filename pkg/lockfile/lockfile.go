@@ -1,5 +1,6 @@
-// Package lockfile takes the lock of a file (flock), without waiting in the
-// kernel, where a wait could not be ended.
+// Package lockfile is for files that several processes use: it takes the lock
+// of one (flock), without waiting in the kernel, where a wait could not be
+// ended, and replaces one whole.
 package lockfile
 
 import (

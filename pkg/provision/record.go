@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/resource"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
@@ -138,7 +139,7 @@ func (p *Provisioner) record(pci string) (*Record, error) {
 func (p *Provisioner) save(pci string, raw []byte) error {
 	err := os.MkdirAll(p.recordDir(), 0o700)
 	if err == nil {
-		err = replace(p.recordPath(pci), raw, 0o600)
+		err = lockfile.Replace(p.recordPath(pci), raw, 0o600)
 	}
 	if err != nil {
 		return network.IO.Errorf("write down what PF %s was: %w; nothing is changed without that", pci, err)
@@ -152,13 +153,4 @@ func (p *Provisioner) forget(pci string) error {
 		return network.IO.Errorf("remove a PF's record: %w", err)
 	}
 	return nil
-}
-
-// replace writes a file in a directory of root's.
-func replace(path string, raw []byte, mode fs.FileMode) error {
-	temp := path + ".tmp"
-	if err := os.WriteFile(temp, raw, mode); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
 }

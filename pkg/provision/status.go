@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -118,7 +119,7 @@ func (p *Provisioner) writeStatus() (changed bool) {
 	}
 	_, statErr := os.Lstat(statusPath(p.StateDir))
 	if err == nil && (len(status) > 0 || statErr == nil) {
-		err = replace(statusPath(p.StateDir), raw, 0o600)
+		err = lockfile.Replace(statusPath(p.StateDir), raw, 0o600)
 	}
 	if err != nil {
 		p.Log.Warn("how the PFs are cannot be written down", "error", err.Error())

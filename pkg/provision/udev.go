@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -46,7 +47,7 @@ func (j *job) tellNM(ctx context.Context) error {
 	path, text := j.rulePath(j.pci), rule(j.pci)
 	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, text) {
 		if err = os.Mkdir(j.UdevDir, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
-			err = replace(path, text, 0o644) // as every rule: the node's users may ask udev why
+			err = lockfile.Replace(path, text, 0o644) // as every rule: the node's users may ask udev why
 		}
 		if err != nil {
 			return network.IO.Errorf("tell NetworkManager to leave the VFs of PF %s: %w", j.pci, err)

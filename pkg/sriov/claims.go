@@ -144,11 +144,7 @@ func (c Claims) put(r *Record) error {
 	if err != nil {
 		return fmt.Errorf("encode a claim: %w", err)
 	}
-	temp := filepath.Join(c.Dir, r.PCI+".tmp")
-	if err = os.WriteFile(temp, raw, 0o600); err == nil {
-		err = os.Rename(temp, c.path(r.PCI))
-	}
-	if err != nil {
+	if err = lockfile.Replace(c.path(r.PCI), raw, 0o600); err != nil {
 		return c.failed(err)
 	}
 	return nil

@@ -220,7 +220,7 @@ func TestDamagedClaims(t *testing.T) {
 func TestOtherFilesAmongClaims(t *testing.T) {
 	c, _ := newClaims(t)
 	lock(t, c, aVF)()
-	write0600(t, filepath.Join(c.Dir, aVF+".tmp"), `{"pci":"`+aVF)
+	write0600(t, filepath.Join(c.Dir, aVF+".json.tmp"), `{"pci":"`+aVF)
 	write0600(t, filepath.Join(c.Dir, "README"), "hello")
 	if all, err := c.All(); all != nil || err != nil {
 		t.Errorf("%v, %v", all, err)
@@ -231,7 +231,7 @@ func TestOtherFilesAmongClaims(t *testing.T) {
 	if all, err := c.All(); len(all) != 1 || err != nil {
 		t.Errorf("%v, %v", all, err)
 	}
-	if exists(filepath.Join(c.Dir, aVF+".tmp")) {
+	if exists(filepath.Join(c.Dir, aVF+".json.tmp")) {
 		t.Error("the half of a claim is still there")
 	}
 }

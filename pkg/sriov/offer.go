@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -74,11 +75,7 @@ func (c Claims) SetOffers(list []Offer) error {
 	if err == nil && bytes.Equal(old, raw) || errors.Is(err, fs.ErrNotExist) && len(list) == 0 {
 		return nil
 	}
-	temp := path + ".tmp"
-	if err = os.WriteFile(temp, raw, 0o600); err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
+	if err = lockfile.Replace(path, raw, 0o600); err != nil {
 		return network.IO.Errorf("write %s: %w; it must be in a writable directory of root's (stateDir in multiplexer's configuration)", path, err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -96,11 +97,7 @@ func (c Claims) Advertise(resources map[string][]string) error {
 	if err == nil && bytes.Equal(old, raw) || errors.Is(err, fs.ErrNotExist) && len(file.Pools) == 0 {
 		return nil
 	}
-	temp := path + ".tmp"
-	if err = os.WriteFile(temp, raw, 0o600); err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
+	if err = lockfile.Replace(path, raw, 0o600); err != nil {
 		return network.IO.Errorf("write %s: %w", path, err)
 	}
 	return nil
