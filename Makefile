@@ -95,7 +95,7 @@ check-tidy:
 	@tools/suite.sh "go mod tidy" tools/check.sh tidy
 
 .PHONY: test
-test: test-main test-node test-sriov test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
+test: test-main test-node test-sriov e2e-sriov test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
 
 .PHONY: race-compiler
 race-compiler:
@@ -120,6 +120,11 @@ test-sriov: build plugins guest test-packages
 	@$(USE_PLUGINS); $(USE_GUEST); tools/suite.sh "tests on real VFs, in a guest" \
 		env CGO_ENABLED=0 go test -count=1 -timeout 30m -v ./internal/sriovguest
 	@$(USE_PLUGINS); $(USE_GUEST); tools/suite.sh "routing suite in the guest" tools/guesttest.sh ./internal/routetest
+
+.PHONY: e2e-sriov
+e2e-sriov: build plugins guest test-packages ## pods with real VFs, on two nodes with kubelet and containerd
+	@$(USE_PLUGINS); $(USE_NODE); $(USE_GUEST); tools/suite.sh "pods with real VFs, on two nodes" \
+		env CGO_ENABLED=0 go test -count=1 -timeout 20m -v ./internal/sriovkube
 
 .PHONY: test-nested
 test-nested: build plugins test-packages race-compiler

@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -27,9 +25,22 @@ type Options struct {
 	Share   string   // a directory that the guest can write to; "" = a temporary one
 	Memory  string   // "2G" if empty
 	CPUs    int      // 2 if 0
+	Kernel  []string // more parameters of the kernel
+	Number  int      // tells guests of one host apart: their MACs and the host's network
+	Host    bool     // a NIC to this machine's loopback, see [Options.HostAddress]
+	Wire    *Wire    // joins the first physical network to another guest's
 	Stdout  io.Writer
 	Stderr  io.Writer // gets what is to be said of the guest itself
 	Timeout time.Duration
+
+	hand string // the socket of this machine's side of the hand; "" = there is none
+}
+
+// Wire joins two guests: a UNIX socket, at which one of them listens. The other
+// one tries until it is there.
+type Wire struct {
+	Socket string
+	Listen bool
 }
 
 // PFs of every guest, in order. Each is on a physical network of its own.
@@ -78,25 +89,12 @@ func (o Options) boot(ctx context.Context) (status int, started bool, err error)
 		return 0, false, err
 	}
 	defer os.Remove(filepath.Join(o.Share, "command"))
-	console := filepath.Join(temp, "console")
-	qemu := exec.CommandContext(ctx, filepath.Join(o.Dir, "qemu"), o.arguments(console)...)
-	// By a pipe: QEMU opens its output anew, and a file would have two ends then.
-	qemu.Stdout, qemu.Stderr = struct{ io.Writer }{o.Stdout}, o.Stderr
-	runErr := qemu.Run()
-	var exit *exec.ExitError
-	if runErr != nil && !errors.As(runErr, &exit) {
-		return 0, false, fmt.Errorf("run QEMU: %w", runErr)
-	}
-	log, err := os.ReadFile(console)
+	q, err := o.launch(ctx, temp)
 	if err != nil {
-		return 0, false, fmt.Errorf("%w: QEMU ended before it began (%w)", ErrNoStatus, runErr)
+		return 0, false, err
 	}
-	started = strings.Contains(string(log), "guest: ready")
-	// The debug exit device: the status shifted left, and bit 0 set.
-	if code := qemu.ProcessState.ExitCode(); code > 0 && code&1 == 1 && strings.Contains(string(log), "guest: status") {
-		return code >> 1, started, nil
-	}
-	return 0, started, fmt.Errorf("%w (%s); the end of its console:\n%s", ErrNoStatus, qemu.ProcessState, tail(string(log), 2000))
+	status, err = q.status()
+	return status, q.started(), err
 }
 
 // writeCommand leaves the command where the guest finds it.
@@ -118,45 +116,3 @@ func (o Options) writeCommand() error {
 
 // quote makes one word of a shell's.
 func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
-
-// arguments are QEMU's: two igb cards behind ports of their own, an IOMMU for
-// vfio, this machine's root and the share by 9p, the command's output by a
-// virtio port, which is exact where a serial line is not.
-func (o Options) arguments(console string) []string {
-	memory, cpus := o.Memory, o.CPUs
-	if memory == "" {
-		memory = "2G"
-	}
-	if cpus == 0 {
-		cpus = 2
-	}
-	args := []string{
-		"-M", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", "Nehalem",
-		"-smp", strconv.Itoa(cpus), "-m", memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-kernel", filepath.Join(o.Dir, "vmlinux"), "-initrd", filepath.Join(o.Dir, "initrd"),
-		// no_timer_check: on a loaded machine that check fails now and then.
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check intel_iommu=on iommu=pt net.ifnames=0 share=" + o.Share,
-		"-device", "intel-iommu,intremap=on,caching-mode=on",
-		"-device", "isa-debug-exit,iobase=0x501,iosize=2", "-device", "virtio-rng-pci",
-		"-serial", "file:" + console,
-		"-chardev", "file,id=output,append=on,path=/dev/fd/1", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=output",
-		"-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-		"-device", "virtio-9p-pci,fsdev=root,mount_tag=root",
-		"-fsdev", "local,id=share,security_model=none,multidevs=remap,path=" + o.Share,
-		"-device", "virtio-9p-pci,fsdev=share,mount_tag=share",
-	}
-	for i := range PFs() {
-		n := strconv.Itoa(i + 1)
-		args = append(args,
-			"-netdev", "hubport,id=n"+n+",hubid="+n, "-device", "pcie-root-port,id=rp"+n+",chassis="+n+",slot="+n,
-			"-device", "igb,bus=rp"+n+",netdev=n"+n+",mac=52:54:00:00:0"+n+":00")
-	}
-	return args
-}
-
-func tail(s string, most int) string {
-	if len(s) > most {
-		s = "..." + s[len(s)-most:]
-	}
-	return strings.TrimSpace(s)
-}

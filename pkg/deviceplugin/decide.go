@@ -59,6 +59,7 @@ func (s *sight) choose(o *outcome, c *resource.Choice, old *item) {
 		next.Resource, next.selector = old.Resource, old.selector
 	}
 	if old.Driver != next.Driver && s.taken(c.PCI) {
+		o.awaits = true
 		next.Driver = old.Driver
 		if next.reason == "" {
 			next.reason = "was bound to driver " + c.Driver + " while a pod had it with " + old.Driver

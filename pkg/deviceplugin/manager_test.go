@@ -313,6 +313,39 @@ func TestMoveJustAllocated(t *testing.T) {
 	b.require(fast, all, nil)
 }
 
+// A device whose pod came and went moves at once, and one whose pod was never
+// seen after a while: nothing else would ever say so.
+func TestMoveAfterItsPod(t *testing.T) {
+	const moved = `{"resourceList": [{"resourceName": "slow", "selectors": [{"pfNames": ["ens1f0"]}]}, {"resourceName": "fast", "selectors": [{"pfNames": ["ens9"]}]}]}`
+	for name, end := range map[string]func(*bed, string){
+		"claimed": func(b *bed, pci string) {
+			b.claim(&sriov.Record{Container: "c", IfName: "net1", PCI: pci, Since: b.now().Add(time.Second)})
+			b.looked()
+			b.unclaim(pci)
+		},
+		"held": func(b *bed, pci string) {
+			b.hold(map[string]string{pci: "shop/web"})
+			b.pass(seenAfter)
+			b.looked()
+			b.hold(map[string]string{})
+		},
+		"never seen": func(b *bed, _ string) { b.pass(freshFor) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, _, all := vfBed(t, 1)
+			_, _, err := b.kubelet.Allocate(fast, 1)
+			must(t, err)
+			b.configure(moved)
+			b.require("intel.com/slow", nil, nil)
+			b.looked()
+			b.require(fast, all, nil)
+			end(b, all[0])
+			b.require("intel.com/slow", all, nil)
+			b.require(fast, nil, nil)
+		})
+	}
+}
+
 // One that kubelet allocates while a look goes on stays where it was.
 func TestAllocatedMeanwhile(t *testing.T) {
 	old := &item{Offer: sriov.Offer{PCI: "0000:17:02.0", Resource: fast}}

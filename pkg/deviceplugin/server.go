@@ -132,9 +132,22 @@ func (m *Manager) again() {
 	if m.view.failed > 0 || absent {
 		m.pending.add(causeRetry)
 	}
-	if m.view.awaits && m.view.holdersDiffer(m.holders()) {
+	if m.view.awaits && (m.view.holdersDiffer(m.holders()) || m.outdated()) {
 		m.pending.add(causeFreed)
 	}
+}
+
+// outdated reports whether a device that kubelet allocated needs not be
+// remembered any more, though its pod was never seen.
+func (m *Manager) outdated() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, when := range m.recent {
+		if m.Now().Sub(when) >= freshFor {
+			return true
+		}
+	}
+	return false
 }
 
 // healthOf is how kubelet says whether a device can be given away.

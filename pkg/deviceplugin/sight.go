@@ -41,6 +41,10 @@ func (v *view) holdersDiffer(holders map[string]string, known bool) bool {
 // until the pod can be seen.
 const freshFor = 5 * time.Minute
 
+// seenAfter is when a pod that kubelet names as the holder of a device is the
+// one that it was just allocated to: its word may be of the sweep before.
+const seenAfter = time.Minute
+
 // see looks at the node.
 func (m *Manager) see() (*sight, error) {
 	s := &sight{now: m.Now(), functions: map[string]*sriov.Function{}, blocked: map[string]string{}, recent: map[string]bool{}, borrowed: map[string]bool{}}
@@ -80,7 +84,7 @@ func (m *Manager) recall(s *sight) {
 	defer m.mu.Unlock()
 	s.config, s.unsettled = m.config.Config, m.config.unsettled
 	for pci, when := range m.recent {
-		if s.now.Sub(when) >= freshFor {
+		if s.settled(pci, when) {
 			delete(m.recent, pci)
 			continue
 		}
@@ -89,6 +93,14 @@ func (m *Manager) recall(s *sight) {
 	for pci, f := range s.functions {
 		s.remember(f, m.items[pci])
 	}
+}
+
+// settled reports whether a device that was allocated at a time needs not be
+// remembered: its pod can be seen, or never will be.
+func (s *sight) settled(pci string, when time.Time) bool {
+	age := s.now.Sub(when)
+	r := s.claims[pci].Record
+	return r != nil && r.Since.After(when) || s.holders[pci] != "" && age >= seenAfter || age >= freshFor
 }
 
 // remember fills in what cannot be seen of a function while a pod has it or

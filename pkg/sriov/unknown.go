@@ -10,7 +10,8 @@ import (
 // unknown returns the keys of a configuration that nobody reads: most are
 // misspelt. Keys of CNI itself and of the meta-plugin are not among them.
 func unknown(stdin []byte) []string {
-	known := []string{"capabilities", "dns", "prevResult", "disableCheck", "disableGC", "cniVersions"}
+	// pciBusID is the agent's word for other plugins; deviceID says the same.
+	known := []string{"pciBusID", "capabilities", "dns", "prevResult", "disableCheck", "disableGC", "cniVersions"}
 	conf := reflect.TypeFor[Conf]()
 	for i := range conf.NumField() {
 		known = append(known, conf.Field(i).Tag.Get("json"))
