@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -63,6 +64,9 @@ func run() int {
 		Self: self, BootIDPath: bootID, Now: time.Now,
 		DeviceInfoDir: "/var/run/k8s.cni.cncf.io/devinfo",
 	}
+	if len(os.Args) > 1 && os.Args[1] == "release" && os.Getenv("CNI_COMMAND") == "" {
+		return release(ctx, p)
+	}
 	var stdin []byte
 	bind := func(verb func(context.Context, *skel.CmdArgs) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
@@ -76,6 +80,23 @@ func run() int {
 		return fail(spoken(stdin), e)
 	}
 	return 0
+}
+
+// release does what is marked for release, without any runtime. It takes a
+// configuration on standard input as the verbs do, and CNI_PATH.
+func release(ctx context.Context, p *multiplexer.Plugin) int {
+	stdin, err := io.ReadAll(os.Stdin)
+	if err == nil {
+		err = p.Release(ctx, &skel.CmdArgs{StdinData: stdin, Path: os.Getenv("CNI_PATH")})
+	}
+	if err == nil {
+		return 0
+	}
+	var e *types.Error
+	if !errors.As(err, &e) {
+		e = types.NewError(types.ErrIOFailure, "release: "+err.Error(), "")
+	}
+	return fail(spoken(stdin), e)
 }
 
 // embedded are the plugins that run in this process.

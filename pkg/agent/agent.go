@@ -60,6 +60,9 @@ type Agent struct {
 	publisher *publisher
 	look      chan struct{} // asks for a look at the journals
 	parts     []func(context.Context) error
+	hold      func(context.Context) error // what parts wait for that are added now
+
+	conditions []func() error // of readiness
 
 	socketFile os.FileInfo // of our socket
 }
@@ -163,9 +166,21 @@ const (
 	queue = 512
 )
 
-// Ready reports why the agent cannot answer yet, or nil. Its last word is part
-// of it: plain pods go by that alone.
+// Ready reports what /readyz waits for, or nil.
 func (a *Agent) Ready() error {
+	if err := a.Known(); err != nil {
+		return err
+	}
+	var failed []error
+	for _, condition := range a.conditions {
+		failed = append(failed, condition())
+	}
+	return errors.Join(failed...)
+}
+
+// Known reports why the agent cannot answer yet, or nil. Its last word is part
+// of it: plain pods go by that alone.
+func (a *Agent) Known() error {
 	if err := a.cluster.Synced(); err != nil {
 		return err
 	}

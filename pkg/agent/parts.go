@@ -8,7 +8,36 @@ import (
 
 // With adds a part that runs as long as the agent does, before Run. It ends
 // the agent when it fails.
-func (a *Agent) With(part func(context.Context) error) { a.parts = append(a.parts, part) }
+func (a *Agent) With(part func(context.Context) error) {
+	if wait := a.hold; wait != nil {
+		held := part
+		part = func(ctx context.Context) error {
+			if err := wait(ctx); err != nil {
+				return err
+			}
+			return held(ctx)
+		}
+	}
+	a.parts = append(a.parts, part)
+}
+
+// Hold lets parts that are added from now on begin when wait has returned;
+// nil ends that.
+func (a *Agent) Hold(wait func(context.Context) error) { a.hold = wait }
+
+// Require adds a condition for readiness, before Run. What the agent knows
+// comes before it.
+func (a *Agent) Require(condition func() error) { a.conditions = append(a.conditions, condition) }
+
+// NodeEvent writes an event about the node. It does not wait.
+func (a *Agent) NodeEvent(warning bool, reason, text string) {
+	a.cluster.NodeEvent(warning, reason, text)
+}
+
+// DaemonSet returns the UID of the DaemonSet that a pod belongs to, or "".
+func (a *Agent) DaemonSet(ctx context.Context, namespace, pod string) (string, error) {
+	return a.cluster.DaemonSet(ctx, namespace, pod)
+}
 
 // Collect adds metrics, before Run.
 func (a *Agent) Collect(c prometheus.Collector) error { return a.metrics.registry.Register(c) }

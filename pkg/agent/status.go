@@ -21,9 +21,11 @@ func attached(c *journal.Contents) ([]network.Attached, []string, error) {
 		}
 	}
 	var out []network.Attached
+	before := 0 // how many come before the records, as the plan counts
 	if c.Header.Chained {
-		before := network.Attachment{List: network.List{Name: c.Header.Network}, Reference: c.Header.Network, IfName: c.Header.IfName, Cluster: true}
-		one, err := shown(plan, 0, &before, c.Header.PrevResult, c.Header.Netns)
+		before = 1
+		cluster := network.Attachment{List: network.List{Name: c.Header.Network}, Reference: c.Header.Network, IfName: c.Header.IfName, Cluster: true}
+		one, err := shown(plan, 0, &cluster, c.Header.PrevResult, c.Header.Netns)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -31,7 +33,10 @@ func attached(c *journal.Contents) ([]network.Attached, []string, error) {
 	}
 	for i := range c.Records {
 		record := &c.Records[i]
-		one, err := shown(plan, len(out), &record.Attachment, record.Result, c.Header.Netns)
+		if record.Step == journal.Deleted {
+			continue // taken away by order, while the pod goes on
+		}
+		one, err := shown(plan, before+i, &record.Attachment, record.Result, c.Header.Netns)
 		if err != nil {
 			return nil, nil, err
 		}

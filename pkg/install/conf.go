@@ -113,6 +113,12 @@ func (s Settings) keys() (map[string]json.RawMessage, error) {
 	return keys, nil
 }
 
+// Config is the plugin's configuration as far as the options decide it.
+func (s Settings) Config() (*network.Config, error) {
+	config, _, err := s.parse()
+	return config, err
+}
+
 // parse reads the options as the plugin will. The warnings name keys that
 // have no effect.
 func (s Settings) parse() (*network.Config, []string, error) {

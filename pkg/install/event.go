@@ -50,3 +50,11 @@ func (n *Installer) tell(e Event) {
 		n.Tell(e)
 	}
 }
+
+// Reasons are all of them.
+func Reasons() []Reason {
+	return []Reason{
+		PluginInstalled, ConfWritten, ClusterMissing, ConfTaken, ConfShadowed, MovedAside,
+		PluginTaken, GivenUp, Uninstalling, Failed, Removed, PluginKept,
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
@@ -44,6 +45,7 @@ type Installer struct {
 	said    map[string]string
 	doubt   string // why the cluster network could not be read last time
 	soon    bool   // look again in a moment
+	warned  bool   // of what keeps multiplexer from serving all pods
 }
 
 func (n *Installer) host() host { return host{root: n.Root, log: n.Log} }
@@ -87,8 +89,11 @@ func (n *Installer) Install(ctx context.Context, ready func(context.Context) err
 	if err != nil {
 		return err
 	}
-	for _, w := range append(n.Paths.Warnings, warnings...) {
-		n.Log.Warn(w)
+	if !n.warned {
+		n.warned = true
+		for _, w := range slices.Concat(n.Paths.Warnings, warnings) {
+			n.Log.Warn(w)
+		}
 	}
 	if err = n.prepare(ctx); err != nil {
 		return err

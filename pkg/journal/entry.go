@@ -34,6 +34,10 @@ type Record struct {
 // Attempted reports whether the attachment may have left something behind.
 func (r *Record) Attempted() bool { return r.Step != Planned && r.Step != Deleted }
 
+// Network reports whether the attachment is one of those beside the cluster
+// network, and may have left something behind.
+func (r *Record) Network() bool { return !r.Cluster && r.Attempted() }
+
 // Contents is what a journal says.
 type Contents struct {
 	Header      Header
@@ -42,6 +46,7 @@ type Contents struct {
 	Routing     json.RawMessage // the plan of the routing rules; nil = nothing was set
 	Complete    bool            // ADD succeeded as a whole
 	Releasing   string          // the verb that ordered the release; "" = none did
+	Detaching   string          // who ordered the networks off a container that goes on; "" = nobody
 	Failures    int             // failed tries to release
 	LastFailure time.Time
 	failedNow   bool // the try that goes on has failed already
@@ -99,6 +104,8 @@ func (c *Contents) apply(e event) {
 		c.Complete = true
 	case evRelease:
 		c.Releasing, c.failedNow = e.Note, false
+	case evDetach:
+		c.Detaching, c.failedNow = e.Note, false
 	default:
 		if e.Index >= 0 && e.Index < len(c.Records) {
 			c.applyRecord(&c.Records[e.Index], e)

@@ -24,6 +24,7 @@ const (
 	evRouting  = "routing"  // what the routing rules set, or are about to
 	evReady    = "ready"    // ADD succeeded as a whole
 	evRelease  = "release"  // from here on everything is undone
+	evDetach   = "detach"   // from here on all but the cluster network is undone
 	evDeleting = "deleting" // attachment i's DEL is about to run
 	evDeleted  = "deleted"  // it succeeded
 	evFailed   = "failed"   // it failed, and will be tried again
@@ -58,7 +59,7 @@ type event struct {
 	Device  json.RawMessage      `json:"device,omitempty"` // added: the device's information
 	State   []byte               `json:"state,omitempty"`
 	Routing json.RawMessage      `json:"routing,omitempty"`
-	Note    string               `json:"note,omitempty"` // release: which verb; failed: the error
+	Note    string               `json:"note,omitempty"` // release, detach: on whose order; failed: the error
 }
 
 // encodeLine writes "CRC32 JSON\n"; the checksum is over the JSON.

@@ -26,7 +26,8 @@ const ErrBusy = lockfile.ErrBusy
 //
 //	journal/CONTAINERID   one container's journal, and its lock while it is worked on
 //	running/CONTAINERID   held open by the delegate that runs for it now
-//	release/CONTAINERID   empty: to be released when nobody uses it any more
+//	release/CONTAINERID   empty: to be released when nobody uses it any more;
+//	                      "networks": the networks beside the cluster network now
 //
 // All directories are 0700, all files 0600.
 type Store struct {
@@ -209,28 +210,6 @@ func (s *Store) names(dir string) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// Mark leaves a note that a container is to be released, once whoever reads it
-// has made sure that nobody uses it any more.
-func (s *Store) Mark(container string) error {
-	if err := network.ValidateContainerID(container); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(s.path(releaseDir, container), os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return s.failed(err)
-	}
-	return f.Close()
-}
-
-// Unmark takes a mark for release away.
-func (s *Store) Unmark(container string) error {
-	err := os.Remove(s.path(releaseDir, container))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return s.failed(err)
-	}
-	return nil
 }
 
 func removed(f *os.File) (bool, error) {

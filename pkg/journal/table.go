@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -33,6 +34,10 @@ func (c *Contents) State() string {
 		return "being released (" + c.Releasing + ")"
 	case c.Releasing != "":
 		return "release interrupted (" + c.Releasing + ")"
+	case c.Detaching != "" && slices.ContainsFunc(c.Records, func(r Record) bool { return r.Network() }):
+		return fmt.Sprintf("networks to be detached (%s), failed tries: %d", c.Detaching, c.Failures)
+	case c.Detaching != "":
+		return "networks detached (" + c.Detaching + ")"
 	case c.Complete:
 		return "attached"
 	case c.Busy:

@@ -46,7 +46,7 @@ func (e *Entry) Added(i int, result, device json.RawMessage) error {
 }
 
 // SetRouting is written before routes, rules or sysctls change. A later plan
-// takes the place of an earlier one.
+// takes the place of an earlier one; nil is written after they were undone.
 func (e *Entry) SetRouting(plan json.RawMessage) error {
 	return e.append(event{Event: evRouting, Routing: plan})
 }
@@ -57,6 +57,10 @@ func (e *Entry) Ready() error { return e.append(event{Event: evReady}) }
 
 // Release is written before anything is undone; `verb` says on whose order.
 func (e *Entry) Release(verb string) error { return e.append(event{Event: evRelease, Note: verb}) }
+
+// Detach is written before the networks beside the cluster network are undone
+// of a container that goes on; `order` says on whose order.
+func (e *Entry) Detach(order string) error { return e.append(event{Event: evDetach, Note: order}) }
 
 // Deleting is written before attachment i's DEL runs.
 func (e *Entry) Deleting(i int) error { return e.append(event{Event: evDeleting, Index: i}) }
@@ -120,6 +124,9 @@ func (e *Entry) Sync() error {
 
 // Mark leaves a note that the container is to be released later.
 func (e *Entry) Mark() error { return e.store.Mark(e.container) }
+
+// Unmark takes the note away.
+func (e *Entry) Unmark() error { return e.store.Unmark(e.container) }
 
 // Remove ends the journal: nothing of the container is left.
 func (e *Entry) Remove() error {

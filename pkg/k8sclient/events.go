@@ -51,22 +51,33 @@ func newEvents(api rest.Interface, w *weather, node string) *events {
 // Event tells who looks at a pod about it. It does not wait, and what cannot be
 // told is lost.
 func (c *Client) Event(pod *Pod, warning bool, reason, text string) {
+	about := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID)}
+	c.events.tell(&about, pod.Namespace, warning, reason, text)
+}
+
+// NodeEvent tells who looks at our own node about it, in the same way.
+func (c *Client) NodeEvent(warning bool, reason, text string) {
+	// kubelet's events about its node have the name for a UID too, and kubectl
+	// looks for those.
+	about := corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: c.opts.Node, UID: types.UID(c.opts.Node)}
+	c.events.tell(&about, metav1.NamespaceDefault, warning, reason, text)
+}
+
+func (e *events) tell(about *corev1.ObjectReference, namespace string, warning bool, reason, text string) {
 	if text = strings.ToValidUTF8(text, "?"); len(text) > maxText {
 		// The cut may be inside a character.
 		text = strings.ToValidUTF8(text[:maxText-3], "") + "..."
 	}
 	now := metav1.Now()
 	event := &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: util.GenerateEventName(pod.Name, now.UnixNano())},
-		InvolvedObject: corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
-		},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: util.GenerateEventName(about.Name, now.UnixNano())},
+		InvolvedObject:      *about,
 		Type:                corev1.EventTypeNormal,
 		Reason:              reason,
 		Message:             text,
-		Source:              c.events.source,
-		ReportingController: c.events.source.Component,
-		ReportingInstance:   c.events.source.Host,
+		Source:              e.source,
+		ReportingController: e.source.Component,
+		ReportingInstance:   e.source.Host,
 		FirstTimestamp:      now,
 		LastTimestamp:       now,
 		Count:               1,
@@ -75,7 +86,7 @@ func (c *Client) Event(pod *Pod, warning bool, reason, text string) {
 		event.Type = corev1.EventTypeWarning
 	}
 	select {
-	case c.events.queue <- event:
+	case e.queue <- event:
 	default:
 	}
 }

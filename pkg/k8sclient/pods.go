@@ -112,6 +112,21 @@ func (c *Client) Pod(ctx context.Context, namespace, name, uid string) (*Pod, er
 	return pod(full), nil
 }
 
+// DaemonSet asks the API server for the UID of the DaemonSet that a pod
+// belongs to; "" if it belongs to none.
+func (c *Client) DaemonSet(ctx context.Context, namespace, name string) (uid string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	full, err := c.apis.pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", network.Again.Errorf("pod %s/%s: %w", namespace, name, explained(err))
+	}
+	if owner := metav1.GetControllerOf(full); owner != nil && owner.Kind == "DaemonSet" {
+		return string(owner.UID), nil
+	}
+	return "", nil
+}
+
 // pod takes what we need, whether the object is trimmed or not.
 func pod(object *metav1.PartialObjectMetadata) *Pod {
 	p := &Pod{

@@ -127,6 +127,9 @@ func (c *call) isOurs(entry *journal.Entry) bool {
 
 // attachAll attaches the cluster network, then the pod's own, and merges.
 func (c *call) attachAll(ctx context.Context, entry *journal.Entry, pod plan.Pod) (*current.Result, error) {
+	if err := c.uninstalling(ctx, pod); err != nil {
+		return nil, err
+	}
 	cluster, err := c.clusterPart(ctx, entry, pod)
 	if err != nil {
 		return nil, err

@@ -166,7 +166,7 @@ func (c *call) take(inv *inventory, id string, contents *journal.Contents) {
 	for i := range contents.Records {
 		a := &contents.Records[i].Attachment
 		inv.add(a)
-		if used {
+		if used && contents.Records[i].Step != journal.Deleted {
 			inv.use(a.Name, types.GCAttachment{ContainerID: id, IfName: a.IfName})
 		}
 	}

@@ -38,9 +38,17 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 	if err := c.unroute(entry, netns); err != nil {
 		failed = append(failed, err)
 	}
-	for n, i := range attempted {
+	if failed = append(failed, c.detachEach(ctx, entry, verb, netns, attempted)...); len(failed) > 0 {
+		return errors.Join(failed...)
+	}
+	return entry.Remove()
+}
+
+// detachEach detaches attachments in this order. One failure stops no other.
+func (c *call) detachEach(ctx context.Context, entry *journal.Entry, verb, netns string, which []int) (failed []error) {
+	for n, i := range which {
 		// Each gets its share of the time, so that one that hangs starves nobody.
-		share, cancel := shareOf(ctx, len(attempted)-n)
+		share, cancel := shareOf(ctx, len(which)-n)
 		if err := c.detach(share, entry, i, netns); err != nil {
 			failed = append(failed, err)
 			c.cutShort(share, entry)
@@ -50,10 +58,7 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 		}
 		cancel()
 	}
-	if len(failed) > 0 {
-		return errors.Join(failed...)
-	}
-	return entry.Remove()
+	return failed
 }
 
 // cutShort ends what a delegate that ran out of its time left running outside

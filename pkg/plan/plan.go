@@ -111,6 +111,12 @@ func (p *Planner) Secondaries(ctx context.Context, pod Pod, args [][2]string, in
 	return named(out, podArgs(args), inUse)
 }
 
+// HasMore reports whether a pod gets more than the cluster network.
+func (p *Planner) HasMore(ctx context.Context, pod Pod) (bool, error) {
+	err := p.findOthers(ctx, pod)
+	return len(p.others) > 0, err
+}
+
 // findOthers resolves what the pod gets besides the cluster network.
 func (p *Planner) findOthers(ctx context.Context, pod Pod) error {
 	if p.found {
