@@ -27,6 +27,7 @@ USE_PLUGINS = MULTIPLEXER_CNI_PLUGINS=$$(tools/cniplugins.sh); export MULTIPLEXE
 USE_KUBE = MULTIPLEXER_KUBE=$$(tools/kube.sh); export MULTIPLEXER_KUBE
 NODE_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet containerd containerd-shim-runc-v2 ctr runc
 USE_NODE = MULTIPLEXER_KUBE=$$(tools/kube.sh $(NODE_PROGRAMS)); export MULTIPLEXER_KUBE
+USE_HELM = MULTIPLEXER_HELM=$$(tools/helm.sh); export MULTIPLEXER_HELM
 USE_GUEST = MULTIPLEXER_GUEST_DIR=$$(tools/guest.sh); export MULTIPLEXER_GUEST_DIR
 
 .PHONY: help
@@ -106,7 +107,7 @@ race-compiler:
 
 .PHONY: test-main
 test-main: build plugins kube test-packages race-compiler
-	@$(USE_PLUGINS); $(USE_KUBE); tools/suite.sh "unit and namespace tests" \
+	@$(USE_PLUGINS); $(USE_NODE); $(USE_HELM); tools/suite.sh "unit and namespace tests" \
 		env CGO_ENABLED=1 go test $(TESTFLAGS) $$(go list ./... | grep -Ev '/internal/(sriovguest|nodetest|sriovkube)$$')
 
 # Real kubelets, containerd and runc, on nodes in namespaces of this machine.
@@ -145,6 +146,14 @@ test-size: build
 .PHONY: fuzz
 fuzz: build plugins test-packages ## each fuzz target for FUZZTIME, 5m if not given
 	@$(USE_PLUGINS); tools/suite.sh "fuzzing" tools/fuzz.sh $(or $(FUZZTIME),5m)
+
+.PHONY: manifests
+manifests: ## generate deploy/ from the chart
+	@tools/manifests.sh
+
+.PHONY: image
+image: ## write bin/multiplexer-image.tar, for amd64 and arm64
+	@go run ./internal/image -version "$(VERSION)" -revision "$$(git rev-parse HEAD)" -created "$$(git log -1 --format=%ct)"
 
 .PHONY: vuln
 vuln: build ## known vulnerabilities in the code and in the two binaries
