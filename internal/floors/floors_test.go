@@ -20,7 +20,7 @@ var floors = [][]string{
 	{"pkg/network", "pkg/podns", "pkg/lockfile"},
 	{"pkg/plan", "pkg/delegate", "pkg/sriov", "pkg/fixipam", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet", "pkg/install"},
 	{"pkg/multiplexer", "pkg/agent", "pkg/resource"},
-	{"pkg/deviceplugin", "pkg/provision"},
+	{"pkg/deviceplugin", "pkg/provision", "pkg/doctor", "pkg/explain"},
 	{"cmd/multiplexer", "cmd/multiplexerd"},
 }
 

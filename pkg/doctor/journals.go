@@ -1,0 +1,129 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
+)
+
+// container is a journal as it was read; contents is nil where it could not be.
+type container struct {
+	id       string
+	contents *journal.Contents
+	err      error
+}
+
+// seeContainers reads all journals.
+func (s *sight) seeContainers() {
+	ids, err := s.store.Containers()
+	if err != nil {
+		s.storeErr = err
+		return
+	}
+	for _, id := range ids {
+		contents, rerr := s.store.Read(id)
+		if !errors.Is(rerr, journal.ErrAbsent) { // else it was released since
+			s.containers = append(s.containers, container{id, contents, rerr})
+		}
+	}
+}
+
+// checkJournals names what is left over, and what cannot be undone.
+func (s *sight) checkJournals(context.Context) []Finding {
+	if s.storeErr != nil {
+		return []Finding{fail("run this as root", "%s", s.storeErr)}
+	}
+	boot, err := podns.BootID(s.BootIDPath)
+	if err != nil {
+		return []Finding{fail("mount the node's /proc", "%s", err)}
+	}
+	marked, err := s.store.ToRelease()
+	if err != nil {
+		return []Finding{fail("run this as root", "%s", err)}
+	}
+	var wrong []Finding
+	for i := range s.containers {
+		if f := s.containers[i].judge(boot, marked); f != nil {
+			wrong = append(wrong, *f)
+		}
+	}
+	return orOK(wrong, "%d containers, nothing left over", len(s.containers))
+}
+
+// judge says what is wrong with one container, or nil.
+func (c *container) judge(boot string, marked []string) *Finding {
+	if c.err != nil {
+		f := fail("upgrade the plugin on this node if it is of a later format; else delete the pod", "container %s: %s", short(c.id), c.err)
+		return &f
+	}
+	j := c.contents
+	who := short(c.id)
+	if j.Header.Pod != "" {
+		who += " (" + j.Header.Pod + ")"
+	}
+	const retried = "it is tried again by the plugin's next calls; "
+	var f Finding
+	switch {
+	case !j.Usable():
+		f = fail("delete its pod: what its annotations ask for is detached", "container %s: its journal is damaged", short(c.id))
+	case j.Busy:
+		return nil
+	case j.Releasing != "" && j.Failures > 0, j.Detaching != "" && j.Failures > 0:
+		f = fail(retried+"correct what the error names", "container %s: its release failed %d times: %s", who, j.Failures, lastErrors(j))
+	case j.Releasing != "":
+		f = warn(retried+"if it stays, see the runtime's log", "container %s: %s", who, j.State())
+	case j.Header.Live(boot, "") == "":
+		state := "the plugin releases it with its next calls"
+		if !slices.Contains(marked, c.id) {
+			state = "the agent marks it for release within two sweeps, and the plugin releases it then"
+		}
+		f = warn(state+"; see that the agent runs", "container %s is left over: its namespace is gone, and %s not", who, attachments(j))
+	case !j.Complete:
+		f = warn("the runtime repeats the ADD or deletes the sandbox; if it stays, delete the pod", "container %s: %s", who, j.State())
+	case j.Damaged > 0:
+		f = warn("see that the disk is well; nothing else, the rest of it will do", "container %s: %d lines of its journal are damaged", who, j.Damaged)
+	default:
+		return nil
+	}
+	return &f
+}
+
+func attachments(j *journal.Contents) string {
+	n := 0
+	for i := range j.Records {
+		if j.Records[i].Attempted() {
+			n++
+		}
+	}
+	if n == 1 {
+		return "its 1 attachment is"
+	}
+	return fmt.Sprintf("its %d attachments are", n)
+}
+
+// lastErrors are those of the attachments that could not be detached.
+func lastErrors(j *journal.Contents) string {
+	var out []string
+	for i := range j.Records {
+		if r := &j.Records[i]; r.Error != "" {
+			out = append(out, r.String()+": "+strings.Join(strings.Fields(r.Error), " "))
+		}
+	}
+	if len(out) == 0 {
+		return "no attachment's error is recorded"
+	}
+	return strings.Join(out, "; ")
+}
+
+// short is a container ID as crictl prints it.
+func short(id string) string {
+	if len(id) > 13 {
+		return id[:13]
+	}
+	return id
+}
