@@ -32,7 +32,8 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: false,
 	}
-	root.AddCommand(runCommand(), journalCommand(), vfsCommand(), devicesCommand())
+	root.AddCommand(runCommand(), journalCommand(), vfsCommand(), devicesCommand(), installCommand(), uninstallCommand(), migrateCommand(), pauseCommand(), awaitCommand())
+	addLook(root)
 	return root
 }
 

@@ -33,6 +33,7 @@ type runFlags struct {
 	namespaces        bool
 	devices           kubelet.Resources
 	plugin            deviceFlags
+	keeper            keeperFlags
 	ranges            []string
 	logLevel, logForm string
 }
@@ -48,7 +49,7 @@ devices kubelet gave it, shows on the pods what the plugin did, and names what
 seems to be left over. It changes no network namespace.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			return f.run(ctx, cmd.ErrOrStderr())
 		},
@@ -62,6 +63,7 @@ seems to be left over. It changes no network namespace.`,
 	flags.StringVar(&f.devices.Socket, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket")
 	flags.StringVar(&f.devices.Checkpoint, "device-checkpoint", "", "kubelet's private checkpoint file, read when the socket fails; none unless given")
 	f.plugin.add(flags)
+	f.keeper.add(flags)
 	flags.StringVar(&f.Publish, "publish", agent.PublishMulti, "network-status of which pods: multi (more than one network), all, off")
 	flags.StringVar(&f.Events, "events", agent.EventsFailures, "events on pods: failures, all, none")
 	flags.BoolVar(&f.namespaces, "namespace-defaults", true, "watch namespaces for networks of their own")
@@ -71,6 +73,11 @@ seems to be left over. It changes no network namespace.`,
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&f.logForm, "log-format", "text", "text or json")
 	return cmd
+}
+
+// untilSignal returns a context that ends when the process is told to end.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 }
 
 // run checks the flags and runs the agent until ctx ends.
@@ -95,7 +102,12 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err = a.ShowVFs(inventory(f.plugin.sys, f.StateDir)); err != nil {
 		return err
 	}
-	if err = f.plugin.run(a, f); err != nil {
+	releaseDevices, err := f.runDevices(a)
+	if err != nil {
+		return err
+	}
+	defer releaseDevices()
+	if err = f.keeper.run(a, f); err != nil {
 		return err
 	}
 	if _, err = os.Stat(f.NetnsDir); err != nil {
