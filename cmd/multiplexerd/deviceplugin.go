@@ -76,7 +76,7 @@ func (f *deviceFlags) run(a *agent.Agent, r *runFlags) error {
 		Sys: i.Sys, Kernel: i.Kernel, Claims: i.Claims,
 		ConfigPath: f.config, Prefix: f.prefix, KubeletDir: f.kubelet,
 		DeviceInfoDir: f.deviceInfo, CDIDir: f.cdi, DevDir: f.dev, Rescan: f.rescan,
-		Holders: a.Holders, Log: r.Log.With("part", "device-plugin"), Now: time.Now,
+		Holders: a.Holders, Ask: a.AskHolders, Log: r.Log.With("part", "device-plugin"), Now: time.Now,
 	}
 	setup, err := provision.New(provision.Options{
 		Sys: i.Sys, Kernel: i.Kernel, Writer: sriov.Linux{Sys: i.Sys}, Claims: i.Claims,

@@ -60,7 +60,7 @@ func (f *devicesFlags) list(out io.Writer) error {
 	holders := f.holders()
 	look := &deviceplugin.Manager{
 		Sys: i.Sys, Kernel: i.Kernel, Claims: i.Claims, ConfigPath: f.plugin.config, Prefix: f.plugin.prefix,
-		Holders:  func() map[string]string { return holders },
+		Holders:  func() (map[string]string, time.Time) { return holders, time.Now() },
 		Withhold: func(pf *sriov.PF, pci string) string { return provision.Withheld(pfs, pf, pci) },
 		Log:      slog.New(slog.DiscardHandler), Now: time.Now,
 	}

@@ -36,7 +36,7 @@ func (f *doctorFlags) checkDevices(ctx context.Context, stateDir string) []docto
 	i := inventory(f.plugin.sys, stateDir)
 	look := &deviceplugin.Manager{
 		Sys: i.Sys, Kernel: i.Kernel, Claims: i.Claims, ConfigPath: f.plugin.config, Prefix: f.plugin.prefix,
-		Holders:  func() map[string]string { return nil },
+		Holders:  func() (map[string]string, time.Time) { return nil, time.Time{} },
 		Withhold: func(pf *sriov.PF, pci string) string { return provision.Withheld(pfs, pf, pci) },
 		Log:      discard(), Now: time.Now,
 	}

@@ -74,7 +74,7 @@ func New(options Options, client k8sclient.Options, devices *kubelet.Resources) 
 	a.store = &journal.Store{Dir: options.StateDir, Now: options.Now}
 	a.metrics = newMetrics(options.Version)
 	a.word = &word{agent: a, changed: make(chan struct{}, 1), written: errors.New("cluster.json is not written yet")}
-	a.publisher, a.pools = newPublisher(a), &pools{agent: a}
+	a.publisher, a.pools = newPublisher(a), &pools{agent: a, ask: make(chan struct{}, 1)}
 	client.Changed, client.PodGone = func() { poke(a.word.changed) }, func() { poke(a.look) }
 	var err error
 	a.cluster, err = k8sclient.New(client)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -43,5 +44,12 @@ func (a *Agent) DaemonSet(ctx context.Context, namespace, pod string) (string, e
 func (a *Agent) Collect(c prometheus.Collector) error { return a.metrics.registry.Register(c) }
 
 // Holders returns the pods that kubelet gave devices to, as namespace/name by
-// the devices' IDs, as of the last sweep; nil while that is not known.
-func (a *Agent) Holders() map[string]string { return a.pools.holders() }
+// the devices' IDs, and when kubelet was asked; nil while that is not known.
+func (a *Agent) Holders() (map[string]string, time.Time) {
+	a.pools.mu.Lock()
+	defer a.pools.mu.Unlock()
+	return a.pools.given, a.pools.asked
+}
+
+// AskHolders makes what Holders returns newer soon.
+func (a *Agent) AskHolders() { poke(a.pools.ask) }

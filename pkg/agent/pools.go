@@ -20,9 +20,12 @@ type pools struct {
 
 	mu    sync.Mutex
 	given map[string]string // namespace/pod by the device's ID; nil = not known
+	asked time.Time         // when kubelet was asked for it
+
+	ask chan struct{} // asks for a look before the next sweep
 }
 
-// run looks at the start, and at every sweep. While kubelet does not answer,
+// run looks at the start, at every sweep, and when it is asked to. While kubelet does not answer,
 // its last answers stay.
 func (p *pools) run(ctx context.Context) error {
 	told := ""
@@ -35,8 +38,11 @@ func (p *pools) run(ctx context.Context) error {
 			p.agent.Log.Warn("what device plugins advertise is not known: VFs are picked by what was known before", "error", text)
 		}
 		told = text
-		if !sleep(ctx, p.agent.Sweep) {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-p.ask:
+		case <-time.After(p.agent.Sweep):
 		}
 	}
 }
@@ -44,10 +50,11 @@ func (p *pools) run(ctx context.Context) error {
 func (p *pools) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, poolsPatience)
 	defer cancel()
+	asked := p.agent.Now()
 	given, err := p.agent.kubelet.Holders(ctx)
 	if err == nil {
 		p.mu.Lock()
-		p.given = given
+		p.given, p.asked = given, asked
 		p.mu.Unlock()
 	}
 	advertised, advErr := p.agent.kubelet.Advertised(ctx)

@@ -37,6 +37,7 @@ type bed struct {
 
 	mu      sync.Mutex
 	holders map[string]string
+	frozen  time.Time     // since when kubelet is not heard; zero = it is
 	later   time.Duration // how much the clock is ahead
 	manager *Manager
 	stop    func()
@@ -80,10 +81,14 @@ func (b *bed) run(change ...func(*Manager)) *Manager {
 		Sys: sriov.Sysfs(b.tree.Dir()), Kernel: b.node, Claims: sriov.NewClaims(b.state, ""),
 		ConfigPath: filepath.Join(b.dir, "config", "config.json"), Prefix: "intel.com", KubeletDir: filepath.Join(b.dir, "k"),
 		DeviceInfoDir: filepath.Join(b.dir, "devinfo"), DevDir: filepath.Join(b.dir, "dev"), Rescan: time.Hour,
-		Holders: func() map[string]string {
+		Holders: func() (map[string]string, time.Time) {
+			now := b.now()
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return b.holders
+			if !b.frozen.IsZero() {
+				now = b.frozen
+			}
+			return b.holders, now
 		},
 		Log: slog.New(slog.NewTextHandler(b.log, nil)), Now: b.now,
 	}

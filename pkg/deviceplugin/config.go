@@ -3,9 +3,13 @@ package deviceplugin
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/resource"
@@ -18,6 +22,7 @@ type configState struct {
 	raw              []byte    // nil: there was no file
 	problems         int       // of the file
 	absent           time.Time // since when it is not there; zero = it is
+	unread           bool      // it is there and was never read
 	unsettled        bool      // what the one before listed is not all sorted out yet
 }
 
@@ -29,7 +34,7 @@ const absence = time.Second
 // content, and leaves what it said before in force. It reports whether another
 // configuration is in force now.
 func (m *Manager) configure() (changed bool) {
-	raw, err := os.ReadFile(m.ConfigPath)
+	raw, err := readConfig(m.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m.unconfigure()
 	}
@@ -40,6 +45,29 @@ func (m *Manager) configure() (changed bool) {
 	return parsed != nil
 }
 
+// readConfig reads the file, if it is one: a FIFO would hold the agent up for
+// ever, and a device fill its memory. What is too long is cut off where
+// resource.Parse still notices.
+func readConfig(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+// blind reports whether there is a file, and it never said anything sound:
+// nothing is known of what is to be listed. The caller holds mu.
+func (c *configState) blind() bool { return c.Config == nil && (c.raw != nil || c.unread) }
+
 // parse takes over what was read, or not. It returns nil where nothing new
 // comes into force.
 func (m *Manager) parse(raw []byte, err error) *resource.Config {
@@ -47,7 +75,7 @@ func (m *Manager) parse(raw []byte, err error) *resource.Config {
 	defer m.mu.Unlock()
 	m.config.absent = time.Time{}
 	if err != nil {
-		m.config.problems = 1
+		m.config.problems, m.config.unread = 1, m.config.Config == nil
 		m.notices.check(m.Log, "config", "the device plugin's configuration is not read: what it said before stays in force",
 			network.IO.Errorf("%w; it must be a file that root can read", err))
 		return nil
@@ -55,7 +83,7 @@ func (m *Manager) parse(raw []byte, err error) *resource.Config {
 	if m.config.raw != nil && bytes.Equal(raw, m.config.raw) {
 		return nil
 	}
-	m.config.raw = raw
+	m.config.raw, m.config.unread = raw, false
 	parsed, problems, err := resource.Parse(m.ConfigPath, raw, m.Prefix)
 	if err != nil {
 		m.config.problems = 1
@@ -79,7 +107,7 @@ func (m *Manager) unconfigure() (changed bool) {
 	defer m.mu.Unlock()
 	switch {
 	case m.config.raw == nil && m.config.Config == nil:
-		m.config.problems = 0
+		m.config.problems, m.config.unread = 0, false
 	case m.config.absent.IsZero():
 		m.config.absent = m.Now()
 	case m.Now().Sub(m.config.absent) >= absence:

@@ -43,8 +43,8 @@ func (s *sight) choose(o *outcome, c *resource.Choice, old *item) {
 		next.RDMA = nil
 	}
 	if old == nil {
-		if r := s.claims[c.PCI].Record; reason == "" && r != nil && r.Picked {
-			reason = "was picked by `master` for " + r.Holder()
+		if reason == "" {
+			reason = s.otherwise(c.PCI)
 		}
 		if reason != "" {
 			o.waiting[c.PCI] = reason
@@ -56,6 +56,9 @@ func (s *sight) choose(o *outcome, c *resource.Choice, old *item) {
 	o.items[c.PCI] = next
 	if old.Resource != next.Resource && s.held(c.PCI) {
 		o.awaits = true
+		if next.reason == "" && !s.taken(c.PCI) {
+			next.reason = "goes to " + next.Resource + " as soon as kubelet says that no pod has it"
+		}
 		next.Resource, next.selector = old.Resource, old.selector
 	}
 	if old.Driver != next.Driver && s.taken(c.PCI) {
@@ -86,7 +89,7 @@ func (s *sight) keep(o *outcome, old *item) {
 		return
 	}
 	next.reason = s.astray(&next)
-	if unwanted && next.reason == deselected {
+	if unwanted && next.reason == deselected && s.taken(old.PCI) {
 		next.reason = "" // as it was, until its pod ends
 	}
 	o.awaits = o.awaits || unwanted

@@ -72,6 +72,9 @@ func (m *Manager) follow(w *fileWatcher) {
 			if cause := w.cause(event.Name); cause != "" {
 				m.pending.add(cause)
 			}
+			if event.Name == w.claims {
+				w.remake(m)
+			}
 			if w.moved(event.Name) {
 				w.find()
 				m.pending.add(causeConfig)
@@ -86,6 +89,17 @@ func (m *Manager) follow(w *fileWatcher) {
 			}
 		}
 	}
+}
+
+// remake watches the directory of claims anew: it was removed or renamed, as
+// when multiplexer is installed again.
+func (w *fileWatcher) remake(m *Manager) {
+	err := os.MkdirAll(w.claims, 0o700)
+	if err == nil {
+		err = w.Add(w.claims)
+	}
+	m.notices.check(m.Log, "claims", "the directory of claims is not watched: what happens to VFs in pods is seen at the next rescan only", err)
+	m.pending.add(causeClaim)
 }
 
 // cause says what a changed file is to the manager, "" = nothing. A ConfigMap's

@@ -43,7 +43,7 @@ func (m *Manager) look(ctx context.Context, running *sync.WaitGroup, causes map[
 		return
 	}
 	m.mu.Lock()
-	blind := m.config.Config == nil && m.config.raw != nil
+	blind := m.config.blind()
 	m.mu.Unlock()
 	if blind { // a file that was never right says nothing about what is listed
 		return
@@ -63,9 +63,10 @@ func (m *Manager) look(ctx context.Context, running *sync.WaitGroup, causes map[
 		return
 	}
 	gone := m.adopt(s, o)
-	failed = append(failed, m.tellAll(o.items, s.taken), m.specify(o.items, s.taken))
+	// Two resources may have one name for a device's file: who had it goes first.
+	failed = append(failed, m.untell(gone), m.tellAll(o.items, s.taken), m.specify(o.items, s.taken))
 	m.serve(ctx, running, lists(s.config, o.items))
-	failed = append(failed, m.untell(gone), m.Claims.SetOffers(offersOf(o.items)))
+	failed = append(failed, m.Claims.SetOffers(offersOf(o.items)))
 	err = errors.Join(failed...)
 	m.notices.check(m.Log, "files", "not all of a look at the node's devices succeeded; it is tried again", err)
 	tries := 0

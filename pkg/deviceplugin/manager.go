@@ -25,9 +25,11 @@ type Manager struct {
 	DevDir        string // where the node's /dev is
 	Rescan        time.Duration
 
-	// Holders are the pods that kubelet gave devices to: namespace/name by the
-	// devices' IDs. nil, or its answer nil: not known.
-	Holders func() map[string]string
+	// Holders are the pods that kubelet gave devices to, namespace/name by the
+	// devices' IDs, and when it was asked. Its answer nil: not known.
+	Holders func() (holders map[string]string, asked time.Time)
+	// Ask makes that answer newer soon. nil = it cannot be.
+	Ask func()
 	// Withhold says why a VF of a PF, or the PF, is not to be offered yet;
 	// "" = they may. It is called after OnConfig.
 	Withhold func(pf *sriov.PF, pci string) string
@@ -117,7 +119,7 @@ func (m *Manager) Run(ctx context.Context) error {
 }
 
 func (m *Manager) changed(causes map[string]bool) {
-	if m.OnChange != nil && !(len(causes) == 1 && causes[causeAsked]) {
+	if m.OnChange != nil && (len(causes) > 1 || !causes[causeAsked]) {
 		m.OnChange()
 	}
 }

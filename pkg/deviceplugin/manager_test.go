@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/multiplexer-cni/multiplexer/internal/sriovtest/cards"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
@@ -182,6 +184,7 @@ func TestExclusiveRDMA(t *testing.T) {
 	// What was written down is lost.
 	b.end()
 	must(t, os.Remove(filepath.Join(b.state, "devices.json")))
+	b.hold(map[string]string{all[0]: "shop/web"})
 	b.run()
 	b.looked()
 	b.require(fast, all, nil)
@@ -208,10 +211,6 @@ func TestPicked(t *testing.T) {
 		t.Errorf("waits because %q", why)
 	}
 	b.unclaim(all[0])
-	b.require(fast, all, nil)
-	r.PCI, r.Index = all[1], 1 // as one that another program named
-	b.claim(r)
-	b.looked()
 	b.require(fast, all, nil)
 }
 
@@ -313,23 +312,26 @@ func TestMoveJustAllocated(t *testing.T) {
 	b.require(fast, all, nil)
 }
 
-// A device whose pod came and went moves at once, and one whose pod was never
-// seen after a while: nothing else would ever say so.
+// A device whose pod kubelet named moves when kubelet does so no more, and one
+// whose pod was never seen after a while: nothing else would ever say so.
 func TestMoveAfterItsPod(t *testing.T) {
 	const moved = `{"resourceList": [{"resourceName": "slow", "selectors": [{"pfNames": ["ens1f0"]}]}, {"resourceName": "fast", "selectors": [{"pfNames": ["ens9"]}]}]}`
 	for name, end := range map[string]func(*bed, string){
-		"claimed": func(b *bed, pci string) {
-			b.claim(&sriov.Record{Container: "c", IfName: "net1", PCI: pci, Since: b.now().Add(time.Second)})
-			b.looked()
-			b.unclaim(pci)
-		},
 		"held": func(b *bed, pci string) {
 			b.hold(map[string]string{pci: "shop/web"})
-			b.pass(seenAfter)
+			b.pass(time.Second)
 			b.looked()
 			b.hold(map[string]string{})
 		},
 		"never seen": func(b *bed, _ string) { b.pass(freshFor) },
+		"tried again": func(b *bed, pci string) { // an ADD that failed leaves the VF to the same pod
+			b.claim(&sriov.Record{Container: "c", IfName: "net1", PCI: pci, Since: b.now().Add(time.Second)})
+			b.looked()
+			b.unclaim(pci)
+			b.looked()
+			b.require(fast, []string{pci}, nil)
+			b.pass(freshFor)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, _, all := vfBed(t, 1)
@@ -344,6 +346,21 @@ func TestMoveAfterItsPod(t *testing.T) {
 			b.require(fast, nil, nil)
 		})
 	}
+}
+
+// What kubelet said long ago says nothing: a pod may have got the device since.
+func TestStaleHolders(t *testing.T) {
+	b, _, all := vfBed(t, 2)
+	b.mu.Lock()
+	b.frozen, b.holders = time.Now(), map[string]string{}
+	b.mu.Unlock()
+	_, _, err := b.kubelet.Allocate(fast, 2)
+	must(t, err)
+	b.pass(freshFor)
+	b.configure(`{"resourceList": [{"resourceName": "slow", "selectors": [{"pfNames": ["ens1f0"]}]}, {"resourceName": "fast", "selectors": [{"pfNames": ["ens9"]}]}]}`)
+	b.require("intel.com/slow", nil, nil)
+	b.looked()
+	b.require(fast, nil, all) // with their pods, and given to no other
 }
 
 // One that kubelet allocates while a look goes on stays where it was.
@@ -539,5 +556,101 @@ func TestTopology(t *testing.T) {
 	}
 	if d := lists["intel.com/any"][0]; d.GetTopology() != nil {
 		t.Errorf("any: %v", d)
+	}
+}
+
+// devices.json is lost, and `master` picks what is listed: kubelet does not
+// give it to another pod.
+func TestPickedWhileListed(t *testing.T) {
+	b, pf, all := vfBed(t, 2)
+	must(t, os.Remove(filepath.Join(b.state, "devices.json")))
+	r := record(pf, all[0], 0)
+	r.Picked = true
+	b.claim(r)
+	b.require(fast, all[1:], all[:1])
+	b.requireReason(fast, all[0], "was picked by `master` for pod shop/web")
+	b.unclaim(all[0])
+	b.require(fast, all, nil)
+}
+
+// A VF that a pod has by a network's deviceID, without kubelet, is not offered
+// meanwhile.
+func TestHeldByDeviceID(t *testing.T) {
+	b := newBed(t)
+	pf := b.tree.Add(xxv710(2))
+	all := b.tree.VFs(pf)
+	b.claim(record(pf, all[0], 0))
+	b.configure(fastAll)
+	b.run()
+	b.require(fast, all[1:], nil)
+	if why := b.manager.Waiting()[all[0]]; !strings.Contains(why, "is held by pod shop/web") {
+		t.Errorf("it waits because %q", why)
+	}
+	b.unclaim(all[0])
+	b.require(fast, all, nil)
+}
+
+// While kubelet does not say what pods have, what the configuration gives up
+// stays listed, and is not given away any more.
+func TestGivenUpWhileNotKnown(t *testing.T) {
+	b, _, all := vfBed(t, 3)
+	b.hold(nil)
+	b.end()
+	b.configure(`{"resourceList": [{"resourceName": "fast", "selectors": [{"pfNames": ["ens1f0#0"]}]}, {"resourceName": "slow", "selectors": [{"pfNames": ["ens1f0#1"]}]}]}`)
+	b.run()
+	b.require(fast, all[:1], all[1:])
+	b.requireReason(fast, all[1], "goes to intel.com/slow as soon as")
+	b.requireReason(fast, all[2], deselected)
+	b.hold(map[string]string{})
+	b.require(fast, all[:1], nil)
+	b.require("intel.com/slow", all[1:2], nil)
+}
+
+// What is no file, such as the directory that a mount makes, or a FIFO, changes
+// nothing of what was offered, also before the start.
+func TestConfigurationIsNoFile(t *testing.T) {
+	b, _, all := vfBed(t, 2)
+	path := filepath.Join(b.dir, "config", "config.json")
+	must(t, os.Remove(path))
+	must(t, unix.Mkfifo(path, 0o600))
+	b.looked()
+	b.require(fast, all, nil)
+	must(t, os.Remove(path))
+	must(t, os.Mkdir(path, 0o700))
+	b.run()
+	b.until("the file is missed", func() bool { return strings.Contains(b.log.String(), "is no regular file") && b.looks() > 0 })
+	if offers, err := sriov.NewClaims(b.state, "").Offers(); err != nil || len(offers) != 2 {
+		t.Errorf("%v are offered, %v", offers, err)
+	}
+	must(t, os.Remove(path))
+	b.configure(fastAll)
+	b.require(fast, all, nil)
+}
+
+// The directory of claims is removed and made again, as when multiplexer is
+// installed anew.
+func TestClaimsDirRemade(t *testing.T) {
+	b, pf, all := vfBed(t, 2)
+	must(t, os.RemoveAll(filepath.Join(b.state, "vf")))
+	b.until("it is made again", func() bool { _, err := os.Stat(filepath.Join(b.state, "vf")); return err == nil })
+	b.looked()
+	r := record(pf, all[0], 0)
+	r.Failed = "the driver does not answer"
+	b.claim(r)
+	b.require(fast, all[1:], all[:1])
+}
+
+// Two resources whose files of device information have one name.
+func TestDeviceInfoOfOneName(t *testing.T) {
+	b, _, all := vfBed(t, 1)
+	for _, prefix := range []string{"intel.com\", \"resourceName\": \"a-b", "intel.com-a\", \"resourceName\": \"b"} {
+		b.configure(strings.ReplaceAll(fastAll, `"resourceName": "fast"`, `"resourcePrefix": "`+prefix+`"`))
+		b.until("it is offered", func() bool {
+			offers, err := sriov.NewClaims(b.state, "").Offers()
+			return err == nil && len(offers) == 1 && offers[0].Resource == strings.ReplaceAll(prefix, `", "resourceName": "`, "/")
+		})
+	}
+	if names := ls(t, filepath.Join(b.dir, "devinfo", "dp")); len(names) != 1 {
+		t.Errorf("the files of %s are %q", all[0], names)
 	}
 }

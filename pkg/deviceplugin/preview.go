@@ -3,7 +3,6 @@ package deviceplugin
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 
@@ -44,7 +43,7 @@ type Refused struct {
 
 // Preview looks at the node once, and changes nothing.
 func (m *Manager) Preview() (*Preview, error) {
-	raw, err := os.ReadFile(m.ConfigPath)
+	raw, err := readConfig(m.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, network.Invalid.Errorf("%w: no devices are offered; write that file (docs/device-plugin.md), or name another with --device-config", err)
 	}

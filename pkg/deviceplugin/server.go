@@ -118,7 +118,7 @@ func (m *Manager) nextLook() time.Duration {
 	if m.view.failed > 0 {
 		wait = min(wait, retry<<min(m.view.failed-1, maxBackoff))
 	}
-	if m.view.awaits {
+	if m.view.awaits || len(m.recent) > 0 {
 		wait = min(wait, poll)
 	}
 	return wait
@@ -132,9 +132,22 @@ func (m *Manager) again() {
 	if m.view.failed > 0 || absent {
 		m.pending.add(causeRetry)
 	}
-	if m.view.awaits && (m.view.holdersDiffer(m.holders()) || m.outdated()) {
+	if !m.remembers() && !m.view.awaits {
+		return
+	}
+	if holders, _, known := m.holders(); m.view.holdersDiffer(holders, known) || m.view.awaits && m.outdated() {
 		m.pending.add(causeFreed)
 	}
+	if m.Ask != nil {
+		m.Ask()
+	}
+}
+
+// remembers reports whether there is a device that kubelet has just allocated.
+func (m *Manager) remembers() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.recent) > 0
 }
 
 // outdated reports whether a device that kubelet allocated needs not be

@@ -19,6 +19,7 @@ type sight struct {
 	blocked   map[string]string // why a selected function is not to be given away
 	claims    map[string]sriov.Claim
 	holders   map[string]string
+	asked     time.Time       // when kubelet named them
 	known     bool            // holders are
 	recent    map[string]bool // devices that kubelet has just allocated
 	now       time.Time
@@ -41,9 +42,9 @@ func (v *view) holdersDiffer(holders map[string]string, known bool) bool {
 // until the pod can be seen.
 const freshFor = 5 * time.Minute
 
-// seenAfter is when a pod that kubelet names as the holder of a device is the
-// one that it was just allocated to: its word may be of the sweep before.
-const seenAfter = time.Minute
+// staleAfter is when kubelet's word about its pods is too old: it must be shorter
+// than freshFor, or a device could be taken for nobody's.
+const staleAfter = 4 * time.Minute
 
 // see looks at the node.
 func (m *Manager) see() (*sight, error) {
@@ -55,7 +56,7 @@ func (m *Manager) see() (*sight, error) {
 	if s.claims, err = m.Claims.ByDevice(); err != nil {
 		return nil, err
 	}
-	s.holders, s.known = m.holders()
+	s.holders, s.asked, s.known = m.holders()
 	for i := range functions {
 		s.functions[functions[i].PCI] = &functions[i]
 	}
@@ -70,12 +71,15 @@ func (m *Manager) see() (*sight, error) {
 
 // holders are the pods that kubelet gave devices to, and whether that is
 // known, or never will be.
-func (m *Manager) holders() (holders map[string]string, known bool) {
+func (m *Manager) holders() (holders map[string]string, asked time.Time, known bool) {
 	if m.Holders == nil {
-		return nil, true
+		return nil, time.Time{}, true
 	}
-	holders = m.Holders()
-	return holders, holders != nil
+	holders, asked = m.Holders()
+	if m.Now().Sub(asked) >= staleAfter {
+		return nil, asked, false
+	}
+	return holders, asked, holders != nil
 }
 
 // recall adds what is known from before.
@@ -96,11 +100,10 @@ func (m *Manager) recall(s *sight) {
 }
 
 // settled reports whether a device that was allocated at a time needs not be
-// remembered: its pod can be seen, or never will be.
+// remembered: kubelet names its pod, or never will. A claim says nothing: an
+// ADD that failed is tried again with the same device.
 func (s *sight) settled(pci string, when time.Time) bool {
-	age := s.now.Sub(when)
-	r := s.claims[pci].Record
-	return r != nil && r.Since.After(when) || s.holders[pci] != "" && age >= seenAfter || age >= freshFor
+	return s.holders[pci] != "" && s.asked.After(when) || s.now.Sub(when) >= freshFor
 }
 
 // remember fills in what cannot be seen of a function while a pod has it or
@@ -192,6 +195,8 @@ func (s *sight) unwell(f *sriov.Function) string {
 		return "is quarantined: " + claim.Damaged.Error()
 	case claim.Record != nil && claim.Failed != "":
 		return "is quarantined: " + claim.Failed
+	case claim.Record != nil && claim.Picked: // also where devices.json was lost meanwhile
+		return "was picked by `master` for " + claim.Holder()
 	case ofPF.Damaged != nil:
 		return "its PF may be in a pod: " + ofPF.Damaged.Error()
 	case ofPF.Record != nil:
@@ -204,4 +209,14 @@ func (s *sight) unwell(f *sriov.Function) string {
 		return "its PF " + f.PF.PCI + " has no driver"
 	}
 	return s.blocked[f.PCI]
+}
+
+// otherwise says which pod has a device that kubelet did not give it: its
+// network names the device (deviceID). "" = none, as far as is known.
+func (s *sight) otherwise(pci string) string {
+	r := s.claims[pci].Record
+	if r == nil || s.holders == nil || s.holders[pci] != "" || s.recent[pci] {
+		return ""
+	}
+	return "is held by " + r.Holder() + ", whose network names it by deviceID"
 }

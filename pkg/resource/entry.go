@@ -42,7 +42,7 @@ func (r *reader) resource(i int, raw json.RawMessage) *Resource {
 // taken. Any other key is only warned about.
 func (at place) strayKeys(strays []stray) {
 	for _, s := range strays {
-		here := at.in(clip(s.key))
+		here := at.in(plain(s.key))
 		near := nearest(s.key, slices.Concat(resourceKeys(), selectorKeys()))
 		own := slices.Contains(resourceKeys(), near)
 		switch {
@@ -125,9 +125,9 @@ func (at place) pairs(raw json.RawMessage) map[string]string {
 		_, twice := all[m.key]
 		switch err := json.Unmarshal(m.value, &text); {
 		case err != nil || text == nil:
-			at.in(clip(m.key)).refuse("is %s, want a string", clip(string(m.value)))
+			at.in(plain(m.key)).refuse("is %s, want a string", plain(string(m.value)))
 		case twice:
-			at.in(clip(m.key)).refuse("stands twice: keep one")
+			at.in(plain(m.key)).refuse("stands twice: keep one")
 		default:
 			all[m.key] = *text
 		}

@@ -122,7 +122,7 @@ func get[T any](at place, f fields, key, want string) (value T, ok bool) {
 		return value, false
 	}
 	if err := json.Unmarshal(raw, &value); err != nil {
-		at.in(key).refuse("is %s, want %s", clip(string(raw)), want)
+		at.in(key).refuse("is %s, want %s", plain(string(raw)), want)
 		var zero T
 		return zero, false
 	}

@@ -42,6 +42,11 @@ func (at place) name(f fields) string {
 	case strings.HasPrefix(prefix, "requests."):
 		at.in("resourcePrefix").refuse("%s%s: kubelet keeps names that begin with \"requests.\" for quotas: use another domain", quote(prefix), whose)
 	}
+	// The device's information, and its file while it is written, is named by both.
+	const fits = 255 - len("-10000:00:00.0-device.json.tmp")
+	if full := prefix + "/" + name; len(full) > fits {
+		at.in("resourceName").refuse("%s has %d characters with its prefix, at most %d fit in the name of a file: shorten one of them", quote(name), len(full), fits)
+	}
 	if at.refusals > before {
 		return ""
 	}

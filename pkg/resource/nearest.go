@@ -8,6 +8,13 @@ import (
 
 func quote(s string) string { return strconv.Quote(clip(s)) }
 
+// plain is text of the file without quotes: what a terminal would obey, or show
+// as another line, is escaped.
+func plain(s string) string {
+	quoted := strconv.QuoteToGraphic(clip(s))
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
 // nearest returns the word that `word` is most likely a misspelling of, ""
 // if there is none.
 func nearest(word string, known []string) string {

@@ -34,7 +34,7 @@ func Parse(source string, raw []byte, prefix string) (config *Config, problems [
 			at.in(s.key).refuse("%s; no PF is provisioned", s.say(topKeys()))
 			continue
 		}
-		at.in(clip(s.key)).warn("%s", s.say(topKeys()))
+		at.in(plain(s.key)).warn("%s", s.say(topKeys()))
 	}
 	var entries []json.RawMessage
 	if err = json.Unmarshal(found["resourceList"], &entries); err != nil {

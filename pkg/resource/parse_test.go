@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -270,4 +271,31 @@ func TestNamesThatMeet(t *testing.T) {
 
 func TestEnvName(t *testing.T) {
 	same(t, "variable", EnvName("k8s.intel.com/fast-vf_1"), "PCIDEVICE_K8S_INTEL_COM_FAST-VF_1")
+}
+
+// What the file says reaches terminals and logs as it reads, and no more.
+func TestProblemsAreOneLine(t *testing.T) {
+	_, problems, err := Parse("f", []byte(`{"\u001b]0;x\u0007": 1, "resourceList": [
+		{"resourceName": "a", "selectors": {"\u001b[2J\n0000:00:00.0 Healthy\u202e": 1}, "\u009bx": 1},
+		{"resourceName": "b", "additionalInfo": {"*": {"\u001b[31m": 1, "k": {
+			"x": "`+"\u202e"+`"}}}, "selectors": {"pfNames": "\u007f`+"\u007f"+`"}}]}`), "intel.com")
+	if err != nil || len(problems) < 5 {
+		t.Fatal(problems, err)
+	}
+	for _, p := range problems {
+		if i := strings.IndexFunc(p.Error(), func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("%q", p.Error())
+		}
+	}
+}
+
+// A name that no file can have is refused.
+func TestLongNames(t *testing.T) {
+	prefix, name := strings.Repeat(strings.Repeat("a", 49)+".", 3)+"com", strings.Repeat("n", 63)
+	for _, more := range []string{"", strings.Repeat("b", 9) + "."} {
+		config, problems, err := Parse("f", []byte(`{"resourceList": [{"resourcePrefix": "`+more+prefix+`", "resourceName": "`+name+`", "selectors": {"drivers": ["iavf"]}}]}`), "")
+		if err != nil || (len(config.Resources) == 1) != (more == "") {
+			t.Errorf("%d characters: %v, %v", len(more+prefix+name)+1, problems, err)
+		}
+	}
 }

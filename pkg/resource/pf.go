@@ -65,7 +65,7 @@ func (at place) pf(raw json.RawMessage) *PF {
 		return nil
 	}
 	for _, s := range strays {
-		at.in(clip(s.key)).refuse("%s", s.say(pfKeys()))
+		at.in(plain(s.key)).refuse("%s", s.say(pfKeys()))
 	}
 	pf := &PF{
 		Name:   at.checked(f, "name", interfaceName),

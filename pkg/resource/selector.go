@@ -46,7 +46,7 @@ func (at place) selector(raw json.RawMessage, rdma bool) Selector {
 	before := at.refusals
 	f, strays := at.object(raw, selectorKeys())
 	for _, s := range strays {
-		at.in(clip(s.key)).refuse("%s", s.say(selectorKeys()))
+		at.in(plain(s.key)).refuse("%s", s.say(selectorKeys()))
 	}
 	at.unsupported(f)
 	s := Selector{

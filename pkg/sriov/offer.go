@@ -75,7 +75,7 @@ func (c Claims) SetOffers(list []Offer) error {
 	if err == nil && bytes.Equal(old, raw) || errors.Is(err, fs.ErrNotExist) && len(list) == 0 {
 		return nil
 	}
-	if err = lockfile.Replace(path, raw, 0o600); err != nil {
+	if err = lockfile.ReplaceShared(path, raw, 0o600); err != nil {
 		return network.IO.Errorf("write %s: %w; it must be in a writable directory of root's (stateDir in multiplexer's configuration)", path, err)
 	}
 	return nil

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -158,5 +160,38 @@ func TestComparePCI(t *testing.T) {
 	slices.SortFunc(got, ComparePCI)
 	if !slices.Equal(got, want) {
 		t.Errorf("%v", got)
+	}
+}
+
+// Two agents write at once, in an upgrade: the file is whole at any time.
+func TestOffersOfTwoAgents(t *testing.T) {
+	c := NewClaims(t.TempDir(), "")
+	list := make([]Offer, 200)
+	for i := range list {
+		list[i] = Offer{PCI: fmt.Sprintf("0000:17:%02x.%d", i/8, i%8), PF: offerPF, Resource: "x/vf"}
+	}
+	if err := c.SetOffers(list); err != nil {
+		t.Fatal(err)
+	}
+	var writing sync.WaitGroup
+	failed := make([]error, 2)
+	for agent := range failed {
+		writing.Go(func() {
+			for i := range 300 {
+				failed[agent] = errors.Join(failed[agent], c.SetOffers(list[:len(list)-i%2-agent]))
+			}
+		})
+	}
+	for range 3000 {
+		if got, err := c.Offers(); err != nil || len(got) < len(list)-2 {
+			t.Fatalf("%d devices, %v", len(got), err)
+		}
+	}
+	writing.Wait()
+	if err := errors.Join(failed...); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(c.Dir), "*.tmp")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %q, %v", left, err)
 	}
 }

@@ -97,7 +97,7 @@ func (c Claims) Advertise(resources map[string][]string) error {
 	if err == nil && bytes.Equal(old, raw) || errors.Is(err, fs.ErrNotExist) && len(file.Pools) == 0 {
 		return nil
 	}
-	if err = lockfile.Replace(path, raw, 0o600); err != nil {
+	if err = lockfile.ReplaceShared(path, raw, 0o600); err != nil {
 		return network.IO.Errorf("write %s: %w", path, err)
 	}
 	return nil
