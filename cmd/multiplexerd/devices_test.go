@@ -89,3 +89,14 @@ func TestDevicesErrors(t *testing.T) {
 		t.Errorf("%v, %s", err, got)
 	}
 }
+
+// Names may hold what a terminal obeys.
+func TestTableShowsNoEscapes(t *testing.T) {
+	var out strings.Builder
+	if err := table(&out, [][]string{{"PF", "VF"}, {"a\x1b[2Jb\tc\nd", "\u202e0"}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "PF          VF\na?[2Jb?c?d  ?0\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}

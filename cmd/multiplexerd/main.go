@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -125,12 +126,25 @@ func listAttachments(out io.Writer, store *journal.Store, container string) erro
 	return errors.Join(table(out, rows), listRouting(out, contents))
 }
 
+// table prints rows in columns. Names of devices and texts of configurations
+// may hold anything: what a terminal would obey is a question mark.
 func table(out io.Writer, rows [][]string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
+		line := make([]string, len(row))
+		for i, cell := range row {
+			line[i] = strings.Map(visible, cell)
+		}
+		if _, err := fmt.Fprintln(w, strings.Join(line, "\t")); err != nil {
 			return err
 		}
 	}
 	return w.Flush()
+}
+
+func visible(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return '?'
 }
