@@ -83,6 +83,9 @@ func (m *Manager) reserve(name string, ids []string) ([]*item, *resource.Resourc
 		case i.reason != "":
 			return nil, nil, network.Again.Errorf("device %s of %s %s: it is offered again when that is over; delete the pod so that it gets another device, and see `multiplexerd devices`", id, name, i.reason)
 		}
+		if err := m.apart(i, ids); err != nil {
+			return nil, nil, err
+		}
 		one := *i
 		items = append(items, &one)
 	}

@@ -159,6 +159,7 @@ func (m *Manager) examine(s *sight) error {
 			s.blocked[c.PCI] = why
 		}
 	}
+	s.block()
 	return nil
 }
 
