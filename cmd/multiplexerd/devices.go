@@ -72,6 +72,9 @@ func (f *devicesFlags) list(out io.Writer) error {
 		return err
 	}
 	report := devicesReport{Preview: *preview, PFs: pfs}
+	if holders == nil {
+		report.Problems = append(report.Problems, "kubelet did not answer at "+f.podResources+": which pods have devices is not known, nor whether kubelet lists them")
+	}
 	if f.output == "json" {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")

@@ -69,6 +69,9 @@ FILE: intel.com/bad is left out: selectors.driver: is no key here: is "drivers" 
 	if err == nil {
 		err = json.Unmarshal([]byte(got), &report)
 	}
+	if n := len(report.Problems); n != 2 || !strings.HasPrefix(report.Problems[1], "kubelet did not answer at /") {
+		t.Errorf("problems %q", report.Problems)
+	}
 	if err != nil || len(report.Devices) != 4 || report.Devices[1].Resource != "intel.com/fast" || len(report.Devices[2].Refused) != 2 {
 		t.Errorf("%v: %s", err, got)
 	}

@@ -61,6 +61,9 @@ func (p *pools) look(ctx context.Context) error {
 	if advErr == nil {
 		advErr = sriov.NewClaims(p.agent.StateDir, "").Advertise(advertised)
 	}
+	if err != nil && advErr != nil && err.Error() == advErr.Error() {
+		return err // kubelet cannot be reached, whatever it is asked
+	}
 	return errors.Join(err, advErr)
 }
 

@@ -135,7 +135,7 @@ func devices(n int) string {
 }
 
 // closest says what a resource that got nothing fell short of: the function
-// that passed the most steps.
+// that passed the most steps, a VF rather than another.
 func (s *selecting) closest(resource int) string {
 	res := &s.config.Resources[resource]
 	far, at, near := -1, 0, (*sriov.Function)(nil)
@@ -145,7 +145,7 @@ func (s *selecting) closest(resource int) string {
 			if step == steps {
 				return "earlier resources have all that it selects"
 			}
-			if step > far {
+			if step > far || step == far && near.Index < 0 && f.Index >= 0 {
 				far, at, near = step, i, f
 			}
 		}

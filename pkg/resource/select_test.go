@@ -96,7 +96,7 @@ func TestFirstResourceFirstSelector(t *testing.T) {
 		"intel.com/rest: selectors: 2 devices that it selects too (first 0000:5e:02.0) go to intel.com/few, which stands before it in the file",
 		"intel.com/rest: selectors: 1 device that it selects too (first 0000:5f:02.0) go to intel.com/rdma, which stands before it in the file",
 		"intel.com/rest: selectors: selects nothing that could be offered: earlier resources have all that it selects",
-		"intel.com/none: selectors: selects nothing that could be offered: 0000:02:00.0 comes closest, but selectors[0].drivers: e1000e is not in [igbvf]",
+		"intel.com/none: selectors: selects nothing that could be offered: 0000:3b:02.0 comes closest, but selectors[0].drivers: iavf is not in [igbvf]",
 	})
 
 	slices.Reverse(functions)
