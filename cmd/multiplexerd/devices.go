@@ -7,12 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/deviceplugin"
 	"github.com/multiplexer-cni/multiplexer/pkg/provision"
+	"github.com/multiplexer-cni/multiplexer/pkg/resource"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
@@ -71,7 +73,7 @@ func (f *devicesFlags) list(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	report := devicesReport{Preview: *preview, PFs: pfs}
+	report := devicesReport{Preview: *preview, PFs: append(pfs, notBegun(preview.PFs, pfs)...)}
 	if holders == nil {
 		report.Problems = append(report.Problems, "kubelet did not answer at "+f.podResources+": which pods have devices is not known, nor whether kubelet lists them")
 	}
@@ -81,6 +83,21 @@ func (f *devicesFlags) list(out io.Writer) error {
 		return encoder.Encode(report)
 	}
 	return report.print(out)
+}
+
+// notBegun are the PFs of the configuration that no agent has said anything of.
+func notBegun(wished []resource.PF, known []provision.PFStatus) []provision.PFStatus {
+	all := []provision.PFStatus{}
+	for _, pf := range wished {
+		same := func(s provision.PFStatus) bool {
+			return !s.Undo && (pf.PCI != "" && pf.PCI == s.PCI || pf.Name != "" && pf.Name == s.Name)
+		}
+		if !slices.ContainsFunc(known, same) {
+			all = append(all, provision.PFStatus{Name: pf.Name, PCI: pf.PCI, NumVFs: pf.NumVFs, Driver: pf.Driver, MTU: pf.MTU,
+				State: provision.Waiting, Reason: "no agent has begun with it: does one run on this node, with this file?"})
+		}
+	}
+	return all
 }
 
 func (r *devicesReport) print(out io.Writer) error {

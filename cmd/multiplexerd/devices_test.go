@@ -77,6 +77,24 @@ FILE: intel.com/bad is left out: selectors.driver: is no key here: is "drivers" 
 	}
 }
 
+// PFs that are to get VFs are listed, although no agent runs.
+func TestDevicesPFsWithoutAgent(t *testing.T) {
+	tree := cards.Temp(t)
+	tree.Add(cards.Card{Model: cards.X710, PCI: "0000:17:00.0", Name: "ens1f0", VFs: 3})
+	got, err := devices(t, tree, `{"resourceList": [], "pfs": [{"name": "ens1f0", "numVfs": 3}, {"pciAddress": "0000:99:00.0", "numVfs": 8, "driver": "vfio-pci"}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"ens1f0  -             3    -         -    waiting  no agent has begun with it",
+		"-       0000:99:00.0  8    vfio-pci  -    waiting  no agent has begun with it",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in:\n%s", want, got)
+		}
+	}
+}
+
 func TestDevicesErrors(t *testing.T) {
 	tree := cards.Temp(t)
 	for config, want := range map[string]string{

@@ -16,6 +16,8 @@ import (
 type Preview struct {
 	Devices  []Row    `json:"devices"`
 	Problems []string `json:"problems"` // of the configuration
+
+	PFs []resource.PF `json:"-"` // that the configuration wants set up
 }
 
 // Row is a network function of the node.
@@ -67,7 +69,7 @@ func (m *Manager) Preview() (*Preview, error) {
 	if err != nil {
 		return nil, err
 	}
-	preview := &Preview{Devices: []Row{}, Problems: []string{}}
+	preview := &Preview{Devices: []Row{}, Problems: []string{}, PFs: config.PFs}
 	for _, p := range append(problems, s.warnings...) {
 		preview.Problems = append(preview.Problems, p.Error())
 	}
