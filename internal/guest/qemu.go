@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // qemu is a virtual machine that was started. It ends with its context, and
@@ -35,7 +36,23 @@ func (o Options) launch(ctx context.Context, dir string) (*qemu, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("run QEMU: %w", err)
 	}
+	go q.bound()
 	return q, nil
+}
+
+// bootPatience is how long a guest may take to its command: 5 s, and on a busy
+// machine a minute.
+const bootPatience = 4 * time.Minute
+
+// bound ends a guest whose kernel hangs on its way to the command.
+func (q *qemu) bound() {
+	select {
+	case <-q.ended:
+	case <-time.After(bootPatience):
+		if !q.started() {
+			_ = q.cmd.Process.Kill() // it may just have ended
+		}
+	}
 }
 
 // run keeps its thread as long as QEMU lives: the kernel sends the parent-death
