@@ -17,7 +17,7 @@ const module = "github.com/multiplexer-cni/multiplexer"
 // floors are the rooms by height. A room imports only rooms on lower floors,
 // so rooms of one floor do not import each other.
 var floors = [][]string{
-	{"pkg/network", "pkg/podns", "pkg/lockfile"},
+	{"pkg/network", "pkg/podns", "pkg/lockfile", "pkg/rootpeer"},
 	{"pkg/plan", "pkg/delegate", "pkg/sriov", "pkg/fixipam", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet", "pkg/install"},
 	{"pkg/multiplexer", "pkg/agent", "pkg/resource"},
 	{"pkg/deviceplugin", "pkg/provision", "pkg/doctor", "pkg/explain"},

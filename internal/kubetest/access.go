@@ -18,7 +18,7 @@ type Access struct {
 // WaitAllowed returns when the user may do it: the API server learns of a new
 // role or binding a moment after it was written.
 func (c *Cluster) WaitAllowed(access Access) error {
-	return poll(applyTime, func() (bool, error) {
+	return Poll(applyTime, func() (bool, error) {
 		answer, err := c.Do(http.MethodPost, "/apis/authorization.k8s.io/v1/subjectaccessreviews", map[string]any{
 			"apiVersion": "authorization.k8s.io/v1",
 			"kind":       "SubjectAccessReview",

@@ -140,7 +140,7 @@ func (c *Cluster) waitReady(api *process) error {
 		}
 		return nil
 	}
-	err := poll(startTime, func() (bool, error) {
+	err := Poll(startTime, func() (bool, error) {
 		for _, p := range []*process{api, c.etcd} {
 			if p.ended() {
 				return true, fmt.Errorf("%s ended", p.name)
@@ -155,9 +155,9 @@ func (c *Cluster) waitReady(api *process) error {
 	return nil
 }
 
-// poll calls f until it says that it is done, and returns what f said then,
+// Poll calls f until it says that it is done, and returns what f said then,
 // or said last.
-func poll(timeout time.Duration, f func() (done bool, err error)) error {
+func Poll(timeout time.Duration, f func() (done bool, err error)) error {
 	deadline := time.Now().Add(timeout)
 	for {
 		done, err := f()

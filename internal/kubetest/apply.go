@@ -148,7 +148,7 @@ func (c *Cluster) resource(base, kind string) (resource, error) {
 func (c *Cluster) waitServes(m manifest) error {
 	for _, version := range m.Spec.Versions {
 		base := "/apis/" + m.Spec.Group + "/" + version.Name
-		err := poll(applyTime, func() (bool, error) {
+		err := Poll(applyTime, func() (bool, error) {
 			for _, path := range []string{base, base + "/" + m.Spec.Names.Plural + "?limit=1"} {
 				answer, doErr := c.Do(http.MethodGet, path, nil)
 				if doErr != nil {

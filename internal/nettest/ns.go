@@ -132,7 +132,7 @@ func (ns *NS) create() error {
 		return fmt.Errorf("create mount point: %w", err)
 	}
 	_ = file.Close()
-	err = onThread(func() error {
+	err = OnThread(func() error {
 		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare network namespace: %w", err)
 		}
@@ -176,7 +176,7 @@ func inNetns(path string, f func() error) error {
 		return fmt.Errorf("open namespace %s: %w", path, err)
 	}
 	defer func() { _ = handle.Close() }()
-	return onThread(func() error {
+	return OnThread(func() error {
 		if err = netns.Set(handle); err != nil {
 			if errors.Is(err, unix.EINVAL) {
 				err = errNotNetns

@@ -11,9 +11,9 @@ import (
 // as testing.TB.FailNow does, instead of returning.
 var errGoexit = errors.New("function ended its goroutine instead of returning")
 
-// onThread runs f on a thread that dies afterwards, so f may change what
+// OnThread runs f on a thread that dies afterwards, so f may change what
 // belongs to a thread, such as its network namespace.
-func onThread(f func() error) error {
+func OnThread(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		// Never unlocked: the runtime ends the thread with the goroutine.
@@ -22,7 +22,7 @@ func onThread(f func() error) error {
 			// The main thread cannot die, and /proc/PID/ns/net shows its
 			// namespace. While it is held here, f runs on another one.
 			defer runtime.UnlockOSThread()
-			result <- onThread(f)
+			result <- OnThread(f)
 			return
 		}
 		err := errGoexit

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -87,7 +89,7 @@ func removeCgroups(prefix string) error {
 			return globErr
 		}
 		for _, path := range paths {
-			if err = poll(5*time.Second, func() (bool, error) {
+			if err = kubetest.Poll(5*time.Second, func() (bool, error) {
 				removeErr := removeCgroup(path)
 				return removeErr == nil, removeErr
 			}); err != nil {

@@ -127,7 +127,7 @@ func (c *Cluster) process(name string, args ...string) *Process {
 // WaitNamespace returns when pods can be made in a namespace: it has a service
 // account.
 func (c *Cluster) WaitNamespace(namespace string) error {
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		if p := c.ended(); p != nil {
 			return true, fmt.Errorf("%s ended: %s", p.name, p.tail(0))
 		}

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
@@ -57,7 +58,7 @@ func defineVF(t *testing.T, name string, steps ...any) {
 // before what the test did last.
 func (x *trial) offered(want int) {
 	x.Helper()
-	must(x, poll(patience, func() (bool, error) {
+	must(x, kubetest.Poll(patience, func() (bool, error) {
 		got, err := x.allocatable()
 		if err == nil && len(got) != want {
 			err = fmt.Errorf("kubelet has %q to allocate, want %d", got, want)

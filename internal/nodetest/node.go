@@ -217,7 +217,7 @@ func (n *Node) Dial(network, address string) (net.Conn, error) {
 // pods' addresses, as the controller of cloudless clusters does.
 func (n *Node) register() error {
 	path := "/api/v1/nodes/" + n.Name
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		if !n.Kubelet.Running() {
 			return true, errors.New("kubelet ended")
 		}

@@ -20,6 +20,7 @@ import (
 	nadv1 "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/apis/k8s.cni.cncf.io/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
@@ -228,7 +229,7 @@ func published(t *testing.T, pod *corev1.Pod) time.Time {
 func look(t *testing.T) string {
 	t.Helper()
 	var snapshot string
-	must(t, poll(patience, func() (bool, error) {
+	must(t, kubetest.Poll(patience, func() (bool, error) {
 		snapshot = nettest.RequireSnapshot(t, node.SnapshotOptions())
 		if strings.Contains(snapshot, "containerd-shim") {
 			return false, fmt.Errorf("a shim still runs:\n%s", snapshot)
@@ -416,7 +417,7 @@ func TestOwnerKilled(t *testing.T) {
 	if _, err = fmt.Sscan(line, &dir, &pids[0], &pids[1], &pids[2]); err != nil {
 		t.Fatal(err)
 	}
-	must(t, poll(10*time.Second, func() (bool, error) {
+	must(t, kubetest.Poll(10*time.Second, func() (bool, error) {
 		for _, pid := range pids {
 			// A zombie has no executable.
 			if exe, linkErr := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); linkErr == nil {

@@ -132,7 +132,7 @@ func (n *Node) StartAgent(flags ...string) error {
 func (n *Node) WaitAgent() error {
 	client := n.httpClient()
 	defer client.CloseIdleConnections()
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		if !n.Agent.Running() {
 			return true, fmt.Errorf("it ended: %s", n.Agent.tail(0))
 		}

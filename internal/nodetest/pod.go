@@ -14,6 +14,9 @@ import (
 	"github.com/vishvananda/netns"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
 // NewPod is a pod with one container, "app", that shows its environment and
@@ -69,7 +72,7 @@ func (c *Cluster) GetPod(namespace, name string) (*corev1.Pod, error) {
 // WaitPod returns the pod when the condition holds; state says how far it is.
 func (c *Cluster) WaitPod(namespace, name, what string, condition func(*corev1.Pod) (ok bool, state string)) (*corev1.Pod, error) {
 	var pod *corev1.Pod
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		var err error
 		if pod, err = c.GetPod(namespace, name); err != nil {
 			return false, err
@@ -121,7 +124,7 @@ func (c *Cluster) BeginDelete(namespace, name string) error {
 
 // WaitGone returns when there is no such pod.
 func (c *Cluster) WaitGone(namespace, name string) error {
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		answer, err := c.Do(http.MethodGet, podPath(namespace, name), nil)
 		if err != nil {
 			return false, err
@@ -171,7 +174,7 @@ func (c *Cluster) GetNode(name string) (*corev1.Node, error) {
 // WaitNode returns the node's object when the condition holds.
 func (c *Cluster) WaitNode(name, what string, condition func(*corev1.Node) (ok bool, state string)) (*corev1.Node, error) {
 	var node *corev1.Node
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		var err error
 		if node, err = c.GetNode(name); err != nil {
 			return false, err
@@ -244,7 +247,7 @@ func (n *Node) Log(pod *corev1.Pod, container string) ([]Line, error) {
 // and when it began to.
 func (n *Node) Environment(pod *corev1.Pod, container string) (variables map[string]string, began time.Time, err error) {
 	var lines []Line
-	err = poll(patience, func() (bool, error) {
+	err = kubetest.Poll(patience, func() (bool, error) {
 		var logErr error
 		lines, logErr = n.Log(pod, container)
 		if logErr == nil && (len(lines) == 0 || lines[len(lines)-1].Text != "shown") {
@@ -298,7 +301,7 @@ func (n *Node) InPod(pod *corev1.Pod, f func() error) error {
 		return fmt.Errorf("open the namespace of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	defer func() { _ = ns.Close() }()
-	return onThread(func() error {
+	return nettest.OnThread(func() error {
 		if setErr := netns.Set(ns); setErr != nil {
 			return fmt.Errorf("enter the namespace of pod %s/%s: %w", pod.Namespace, pod.Name, setErr)
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 )
 
 // staticPods is where kubelet looks for pods that are the node's own.
@@ -59,7 +61,7 @@ func (n *Node) writeContainerdConfig() error {
 // importImage waits until containerd answers, and gives it the image.
 func (n *Node) importImage() error {
 	ctr := filepath.Join(n.cluster.binaries, "ctr")
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		if !n.Containerd.Running() {
 			return true, fmt.Errorf("containerd ended: %s", n.Containerd.tail(0))
 		}
@@ -137,7 +139,7 @@ func (n *Node) WaitRuntime() error {
 	began := time.Now()
 	client := n.httpClient()
 	defer client.CloseIdleConnections()
-	err := poll(patience, func() (bool, error) {
+	err := kubetest.Poll(patience, func() (bool, error) {
 		if !n.Kubelet.Running() {
 			return true, fmt.Errorf("kubelet ended: %s", n.Kubelet.tail(0))
 		}

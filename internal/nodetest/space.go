@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
 // The namespaces of a node, in the order in which they are entered: where the
@@ -66,7 +68,7 @@ func (s *space) do(f func() error) error {
 		return errors.New("the node is off")
 	default:
 	}
-	return onThread(func() error {
+	return nettest.OnThread(func() error {
 		if err := s.enter(); err != nil {
 			return fmt.Errorf("enter namespaces: %w", err)
 		}

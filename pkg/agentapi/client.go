@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/rootpeer"
 )
 
 // Patience is how long an agent is waited for, whatever else there is time
@@ -44,7 +45,7 @@ func exchange(ctx context.Context, socket string, request Request) (*Reply, int,
 		return nil, 0, shorter(err)
 	}
 	defer conn.Close()
-	if err = fromRoot(conn); err != nil {
+	if err = rootpeer.Check(conn); err != nil {
 		return nil, 0, err
 	}
 	deadline, _ := ctx.Deadline()

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/rootpeer"
 )
 
 // Server answers the plugins of one node.
@@ -129,7 +130,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, turn chan struct{}) {
 
 // take reads a request, of root alone.
 func (s *Server) take(conn net.Conn, request *Request) (protocol int, err error) {
-	if err = fromRoot(conn); err != nil {
+	if err = rootpeer.Check(conn); err != nil {
 		return 0, err
 	}
 	if err = conn.SetDeadline(time.Now().Add(Patience)); err != nil {

@@ -1,4 +1,6 @@
-package agentapi
+// Package rootpeer tells root from others at the other end of a unix socket
+// (SO_PEERCRED), whatever the mode of the socket's file.
+package rootpeer
 
 import (
 	"errors"
@@ -8,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fromRoot reports a peer that is not root: its words decide what runs as
-// root, or what root tells.
-func fromRoot(conn net.Conn) error {
+// Check reports a peer that is not root: its words decide what runs as root,
+// or what root tells.
+func Check(conn net.Conn) error {
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
 		return errors.New("not a unix socket")
