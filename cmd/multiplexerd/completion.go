@@ -87,4 +87,9 @@ func addLook(root *cobra.Command) {
 		}
 	}
 	root.AddCommand(doctorCommand(), explainCommand())
+	for _, cmd := range root.Commands() {
+		if slices.Contains([]string{"journal", "vfs", "devices", "doctor", "explain"}, cmd.Name()) {
+			likeTheAgent(cmd)
+		}
+	}
 }

@@ -135,6 +135,7 @@ func (f *doctorFlags) node() (node *doctor.Node, done func(), err error) {
 		PodResources: f.podResources, KubeletDir: f.kubeletDir, Metrics: f.metrics, DeviceConfig: f.plugin.config,
 		BootIDPath: "/proc/sys/kernel/random/boot_id", Now: time.Now,
 	}
+	node.Unseen = f.unseen()
 	node.VFs = inventory(f.plugin.sys, node.WhereState())
 	reader, without, err := f.cluster()
 	if err != nil {

@@ -94,7 +94,7 @@ func (f *explainFlags) explainer() (e *explain.Explainer, done func(), err error
 	if err != nil {
 		return nil, nil, err
 	}
-	e = &explain.Explainer{Config: config, Store: &journal.Store{Dir: f.where(config), Now: time.Now}, Node: f.node}
+	e = &explain.Explainer{Config: config, Unseen: f.unseen(), Store: &journal.Store{Dir: f.where(config), Now: time.Now}, Node: f.node}
 	if e.Boot, err = podns.BootID("/proc/sys/kernel/random/boot_id"); err != nil {
 		return nil, nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
@@ -323,5 +324,27 @@ func TestUninstallKeepsThePlugin(t *testing.T) {
 	}
 	if out, _, err = n.run(uninstall...); err != nil || !strings.Contains(out, "multiplexer is off this node.") || n.get("/opt/cni/bin/multiplexer") != "" {
 		t.Errorf("again: %v: %s", err, out)
+	}
+}
+
+// A DaemonSet's pod sees no configuration of the runtime: the agent's last
+// word says which one it is. What nobody knows may be CRI-O.
+func TestUninstallOfAnUnknownRuntime(t *testing.T) {
+	for runtime, stays := range map[string]bool{network.Containerd: false, network.CRIO: true, "": true} {
+		t.Run(runtime, func(t *testing.T) {
+			n := newTree(t)
+			if out, err := n.install("--set", "agentSocket="); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			n.journal("/var/lib/cni/multiplexer", "plain", []network.Attachment{{Reference: "cluster", Cluster: true}})
+			word := &agentapi.Copy{Facts: agentapi.Facts{Runtime: runtime}}
+			if err := word.Save(n.at("/var/lib/cni/multiplexer")); err != nil {
+				t.Fatal(err)
+			}
+			out, _, err := n.run("uninstall", "--host-root", n.root, "--settle", "1ms")
+			if there := n.get("/opt/cni/bin/multiplexer") != ""; err != nil || there != stays {
+				t.Errorf("%v: the plugin is there: %t: %s", err, there, out)
+			}
+		})
 	}
 }

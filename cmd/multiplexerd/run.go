@@ -21,6 +21,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/agent"
+	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
 	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -89,6 +90,9 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	klog.SetSlogLogger(f.Log.With("from", "client-go"))
 	if err = f.check(); err != nil {
 		return err
+	}
+	if err = install.Private(f.StateDir); err != nil {
+		f.Log.Warn("the state directory is not root's alone", "error", err.Error())
 	}
 	config, err := f.clusterConfig()
 	if err != nil {

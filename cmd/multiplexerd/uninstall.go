@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -81,6 +82,10 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if paths.Runtime == "" {
+		// A DaemonSet's pod does not see the runtime's configuration.
+		paths.Runtime = f.runtime(placed.stateDir, log)
+	}
 	options, err := json.Marshal(map[string]string{"stateDir": placed.stateDir})
 	if err != nil {
 		return err
@@ -108,6 +113,20 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 	}
 	_, err = fmt.Fprintf(out, "%s. %s stays, so that the agent does not install again\n", text, placed.stateDir)
 	return err
+}
+
+// runtime is the node's runtime as the agent knew it from the Node, "" if it
+// never did.
+func (f *uninstallFlags) runtime(stateDir string, log *slog.Logger) string {
+	word, err := agentapi.LoadCopy(f.at(stateDir))
+	if err != nil {
+		log.Warn("the runtime is not known: the plugin stays as long as CRI-O could need it", "error", err.Error())
+		return ""
+	}
+	if word == nil {
+		return ""
+	}
+	return word.Runtime
 }
 
 // placed reads our conf on the node. One that cannot be read, or says nothing

@@ -46,8 +46,12 @@ func (b *buffer) String() string {
 // StartAgent starts the agent; WaitReady waits until it is of use.
 func (n *Node) StartAgent() {
 	n.Helper()
-	binary, err := nettest.AgentPath()
-	n.must(err)
+	binary := n.Program
+	if binary == "" {
+		var err error
+		binary, err = nettest.AgentPath()
+		n.must(err)
+	}
 	a := &agent{log: &buffer{}, ended: make(chan struct{}), address: fmt.Sprintf("127.0.0.1:%d", freePort(n))}
 	args := []string{
 		"run", "--node-name", Name, "--kubeconfig", n.kubeconfig, "--socket", n.Socket(), "--state-dir", n.File("state"),

@@ -56,6 +56,11 @@ func (n *Node) admin() []string {
 	return []string{"--kubeconfig", path, "--node-name", Name}
 }
 
+// AgentCredentials are those that explain has in the agent's pod.
+func (n *Node) AgentCredentials() []string {
+	return []string{"--kubeconfig", n.AgentKubeconfig(), "--node-name", Name}
+}
+
 // ptp is a network with a real NIC, which carries the pod's default route.
 func ptp(name, address, gateway string) any {
 	return obj{"cniVersion": "1.0.0", "name": name, "type": "ptp", "ipam": obj{
@@ -153,6 +158,56 @@ func TestExplainFailed(t *testing.T) {
 	x, status := n.explained("shop/exf-web")
 	if status != 1 || !x.Missing || len(x.NotAsked) != 2 {
 		t.Errorf("%d, %+v", status, x)
+	}
+}
+
+// Of each way to fail, phase and reason are there although what was begun is
+// undone: by the event, and by what would happen now.
+func TestExplainNamesPhaseAndReason(t *testing.T) {
+	n := installed(t)
+	n.Namespace("exp-other", "")
+	n.Define("exp-other", "exp-closed", n.List("exp-closed", "10.50.0.0/24"), "")
+	n.Define("shop", "exp-card", n.With(n.List("exp-card", "10.51.0.0/24"), "capabilities", obj{"deviceID": true}), "example.com/exp")
+	n.Define("shop", "exp-dark", n.Stepped("exp-dark", "10.52.0.0/24", broken()), "")
+	for name, c := range map[string]struct {
+		networks, phase, words string
+		planned                bool // the next ADD's failure is known before it
+	}{
+		"isolation": {"exp-other/exp-closed", "resolve", "is not open to pods of namespace", true},
+		"resource":  {"exp-card", "devices", `needs a device of "example.com/exp"`, true},
+		"delegate":  {"exp-dark", "attach", "the fabric is dark", false},
+		"wrong":     {"exp dark", "resolve", "annotation k8s.v1.cni.cncf.io/networks", true},
+	} {
+		p := n.passing("exp-"+name, c.networks)
+		n.Kubelet.SetPod("shop", p.Name, kubelettest.Container{Name: "app"})
+		if n.Run("ADD", p).Error() == nil {
+			t.Fatalf("%s: the ADD did not fail", name)
+		}
+		n.same(n.Journal(p), false)
+		var x *explain.Explanation
+		n.Until("the event is there", func() (bool, string) {
+			x, _ = n.explained("shop/"+p.Name, n.AgentCredentials()...)
+			return len(x.Events) == 1, fmt.Sprint(x.Events, x.NotAsked)
+		})
+		if e := x.Events[0]; e.Phase != c.phase || e.Remedy == "" || !strings.Contains(e.Text, c.words) {
+			t.Errorf("%s: %+v", name, e)
+		}
+		planned := x.Planned
+		if planned == nil || c.planned != (planned.Error != "") || c.planned && (planned.Phase != c.phase || planned.Remedy == "" || !strings.Contains(planned.Error, c.words)) {
+			t.Errorf("%s: %+v", name, planned)
+		}
+		text, _, _ := n.Tool(append([]string{"explain", "shop/" + p.Name}, n.AgentCredentials()...)...)
+		if flat := strings.Join(strings.Fields(text), " "); !strings.Contains(flat, "phase "+c.phase) && !strings.Contains(flat, "Fails in: "+c.phase) {
+			t.Errorf("%s: no phase:\n%s", name, text)
+		}
+	}
+	// Without the agent there is no event of ours.
+	p := n.passing("exp-away", "exp-dark")
+	n.KillAgent()
+	n.Refused(n.Run("ADD", p), 11, "agent at")
+	x, _ := n.explained("shop/exp-away", n.AgentCredentials()...)
+	if x.Planned == nil || x.Planned.Phase != "ask the agent" || !strings.Contains(x.Planned.Error, "agent at") || !strings.Contains(x.Planned.Remedy, "doctor") {
+		t.Errorf("%+v", x.Planned)
 	}
 }
 

@@ -30,6 +30,8 @@ type Node struct {
 	Path    []string
 	Config  map[string]any // of the plugin, over the defaults
 	Flags   []string       // of the agent, behind the defaults
+	Bin     string         // the plugin; "" = of these sources
+	Program string         // the agent; "" = of these sources
 
 	kubeconfig string
 	agent      *agent

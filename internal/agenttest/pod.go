@@ -81,9 +81,16 @@ func (n *Node) deletePod(p *Pod) error {
 // Call is the plugin's call for a pod, as a runtime makes it.
 func (n *Node) Call(verb string, p *Pod) nettest.CNICall {
 	return nettest.CNICall{
-		Bin: nettest.Binary(n), Command: verb, ContainerID: p.Container, Netns: p.Netns, IfName: "eth0", Path: n.Path, Stdin: n.configuration(p.Annotations),
+		Bin: n.bin(), Command: verb, ContainerID: p.Container, Netns: p.Netns, IfName: "eth0", Path: n.Path, Stdin: n.configuration(p.Annotations),
 		Args: fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", p.Namespace, p.Name, p.UID),
 	}
+}
+
+func (n *Node) bin() string {
+	if n.Bin != "" {
+		return n.Bin
+	}
+	return nettest.Binary(n)
 }
 
 // Run makes a call and waits for its end.

@@ -18,7 +18,7 @@ const module = "github.com/multiplexer-cni/multiplexer"
 // so rooms of one floor do not import each other.
 var floors = [][]string{
 	{"pkg/network", "pkg/podns", "pkg/lockfile", "pkg/rootpeer"},
-	{"pkg/plan", "pkg/delegate", "pkg/sriov", "pkg/fixipam", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet", "pkg/install"},
+	{"pkg/plan", "pkg/delegate", "pkg/sriov", "pkg/fixipam", "pkg/routing", "pkg/journal", "pkg/agentapi", "pkg/k8sclient", "pkg/kubelet", "pkg/install", "pkg/multus"},
 	{"pkg/multiplexer", "pkg/agent", "pkg/resource"},
 	{"pkg/deviceplugin", "pkg/provision", "pkg/doctor", "pkg/explain"},
 	{"cmd/multiplexer", "cmd/multiplexerd"},

@@ -2,6 +2,7 @@ package sriovguest
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,15 +10,24 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// foreign is where sriov-cni keeps its records. In the guest it is nobody's.
-const foreign = "/var/lib/cni/sriov"
+// foreign is where sriov-cni keeps its records, and delegates where Multus
+// does. In the guest they are nobody's.
+const (
+	foreign   = "/var/lib/cni/sriov"
+	delegates = "/var/lib/cni/multus"
+)
 
 // A pod that sriov-cni started is deleted: its VF comes home by that plugin's
 // record, its address is free again, and the record is gone. Before that, no
 // pod of ours gets the VF.
 func TestPodOfSRIOVCNI(t *testing.T) {
+	t.Run("by itself", func(t *testing.T) { podOfSRIOVCNI(t, false) })
+	t.Run("called by Multus", func(t *testing.T) { podOfSRIOVCNI(t, true) })
+}
+
+func podOfSRIOVCNI(t *testing.T, multus bool) {
 	m := newMachine(t)
-	t.Cleanup(func() { m.must(os.RemoveAll(foreign)) })
+	t.Cleanup(func() { m.must(errors.Join(os.RemoveAll(foreign), os.RemoveAll(delegates))) })
 	m.leavesNothing()
 	m.must(os.MkdirAll(filepath.Join(foreign, "pci"), 0o700))
 	pci, pf := m.pfs[0].VFs[5], m.pfs[0].Name
@@ -48,9 +58,15 @@ func TestPodOfSRIOVCNI(t *testing.T) {
 	m.must(os.MkdirAll(m.in("leases/old"), 0o755))
 	m.must(os.WriteFile(m.in("leases/old/10.56.15.9"), []byte(p.id+"\r\nnet1"), 0o600))
 
+	if multus {
+		conf := obj{"cniVersion": "0.3.1", "name": "old", "type": "sriov", "ipam": ipam, "vlan": 99, "trust": "on", "deviceID": pci, "pciBusID": pci}
+		m.multus(p.id, obj{"Name": "cluster", "Bytes": m.read("cluster/10-cluster.conflist")},
+			obj{"Name": "default/old", "deviceID": pci, "resourceName": "intel.com/old", "Bytes": encoded(m, conf)})
+	}
+
 	contains(t, m.pod("old").refused("ADD").Msg, "a pod of sriov-cni", p.netns.Path())
 	p.do("DEL")
-	for _, path := range []string{filepath.Join(foreign, p.id+"-net1"), filepath.Join(foreign, "pci", pci), m.in("leases/old/10.56.15.9")} {
+	for _, path := range []string{filepath.Join(foreign, p.id+"-net1"), filepath.Join(foreign, "pci", pci), filepath.Join(delegates, p.id), m.in("leases/old/10.56.15.9")} {
 		if _, err = os.Lstat(path); err == nil {
 			t.Errorf("left: %s", path)
 		}
@@ -61,4 +77,25 @@ func TestPodOfSRIOVCNI(t *testing.T) {
 		t.Errorf("sriov-cni is told %q, %v", told, rerr)
 	}
 	detach(q)
+}
+
+// multus records a container as Multus does.
+func (m *machine) multus(container string, list ...obj) {
+	m.t.Helper()
+	m.must(os.MkdirAll(delegates, 0o700))
+	m.must(os.WriteFile(filepath.Join(delegates, container), encoded(m, list), 0o600))
+}
+
+func (m *machine) read(name string) []byte {
+	m.t.Helper()
+	raw, err := os.ReadFile(m.in(name))
+	m.must(err)
+	return raw
+}
+
+func encoded(m *machine, value any) []byte {
+	m.t.Helper()
+	raw, err := json.Marshal(value)
+	m.must(err)
+	return raw
 }

@@ -25,7 +25,7 @@ type word struct {
 // until we have them ourselves.
 func (w *word) load() error {
 	last, err := agentapi.LoadCopy(w.agent.StateDir)
-	if last != nil {
+	if last != nil && err == nil {
 		w.learn(last.Networks)
 		w.facts = &last.Facts
 	}

@@ -118,8 +118,8 @@ func TestAgentsThatDoNotAnswer(t *testing.T) {
 		"no word":      {raw(t, reply("")), "without a word"},
 		"no JSON":      {raw(t, reply("hello")), "decode"},
 		"empty":        {raw(t, reply(`{"protocol":1}`)), "empty"},
-		"older":        {raw(t, reply(`{"protocol":0,"known":7}`)), "upgrade the agent"},
-		"newer":        {raw(t, reply(`{"protocol":2,"known":[]}`)), "upgrade the plugin"},
+		"older":        {raw(t, reply(`{"protocol":0,"known":7}`)), "speaks protocol 0, the plugin 1: upgrade the agent (multiplexerd) to the plugin's version"},
+		"newer":        {raw(t, reply(`{"protocol":2,"known":[]}`)), "speaks protocol 2, the plugin 1: upgrade the plugin on this node to the agent's version"},
 		"half a reply": {raw(t, reply(`{"protocol":1,"known":{`)), "decode"},
 	} {
 		t.Run(name, func(t *testing.T) {

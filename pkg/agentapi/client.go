@@ -27,16 +27,27 @@ func Ask(ctx context.Context, socket string, request Request) (*Known, error) {
 		return nil, network.Again.Errorf("agent at %s: %w: see that multiplexerd runs there (agentSocket of the configuration is its --socket); pods that ask for networks wait until it answers", socket, err)
 	}
 	switch {
-	case protocol < Protocol:
-		return nil, network.Again.Errorf("agent at %s speaks protocol %d, the plugin %d: upgrade the agent", socket, protocol, Protocol)
-	case protocol > Protocol:
-		return nil, network.Again.Errorf("agent at %s speaks protocol %d, the plugin %d: upgrade the plugin on this node", socket, protocol, Protocol)
+	case protocol != Protocol:
+		return nil, network.Again.Errorf("agent at %s %w", socket, differ(protocol, Protocol))
 	case reply.Error != nil:
 		return nil, reply.Error.Kind.Errorf("agent: %s", reply.Error.Text)
 	case reply.Known == nil:
 		return nil, network.Again.Errorf("agent at %s: its reply is empty", socket)
 	}
 	return reply.Known, nil
+}
+
+// ErrProtocol says that plugin and agent are of versions that do not
+// understand each other.
+var ErrProtocol = errors.New("upgrade")
+
+// differ says which of the two is older, and what it has to become.
+func differ(agent, plugin int) error {
+	who := "the agent (multiplexerd) to the plugin's version, or to a later one of"
+	if agent > plugin {
+		who = "the plugin on this node to the agent's version (multiplexerd install of that version, or its agent with --install, does), or to another one of"
+	}
+	return fmt.Errorf("speaks protocol %d, the plugin %d: %w %s protocol %d; pods that ask for networks wait until then", agent, plugin, ErrProtocol, who, max(agent, plugin))
 }
 
 func exchange(ctx context.Context, socket string, request Request) (*Reply, int, error) {

@@ -30,13 +30,17 @@ type Copy struct {
 	Facts
 }
 
-// copyVersion is the format of the file. One of a later version is not read.
+// copyVersion is the format of the file. The keys "version" and "namespaces"
+// keep their meaning in every later one: plain pods start by them, whichever
+// of plugin and agent is older.
 const copyVersion = 1
 
 // copyFile is the file's name in the state directory.
 const copyFile = "cluster.json"
 
 // LoadCopy reads the copy of a state directory; nil where there is none yet.
+// Of one of a later format it returns the namespaces alone, and an error of
+// kind Unsupported that says who is to be upgraded.
 func LoadCopy(stateDir string) (*Copy, error) {
 	path := filepath.Join(stateDir, copyFile)
 	raw, err := readRegular(path)
@@ -47,16 +51,29 @@ func LoadCopy(stateDir string) (*Copy, error) {
 		return nil, network.IO.Errorf("read the agent's last word: %w", err)
 	}
 	c := &Copy{}
+	var head struct {
+		Version    int             `json:"version"`
+		Namespaces json.RawMessage `json:"namespaces"`
+	}
+	if err = json.Unmarshal(raw, &head); err == nil && head.Version > copyVersion {
+		return laterCopy(path, head.Version, head.Namespaces)
+	}
 	if err = json.Unmarshal(raw, c); err != nil {
 		return nil, network.IO.Errorf("read the agent's last word: %s: %w; remove it, and the agent writes it anew when it starts", path, err)
 	}
 	if c.Version < 1 {
 		return nil, network.IO.Errorf("read the agent's last word: %s says nothing; remove it, and the agent writes it anew", path)
 	}
-	if c.Version > copyVersion {
-		return nil, network.Unsupported.Errorf("%s is of format %d, this version reads %d: upgrade the multiplexer plugin on this node", path, c.Version, copyVersion)
-	}
 	return c, nil
+}
+
+func laterCopy(path string, version int, namespaces json.RawMessage) (*Copy, error) {
+	later := network.Unsupported.Errorf("%s is of format %d, this version reads %d: upgrade the multiplexer plugin on this node to the version of the agent that wrote it", path, version, copyVersion)
+	c := &Copy{Version: version}
+	if namespaces == nil || json.Unmarshal(namespaces, &c.Namespaces) != nil {
+		return nil, later
+	}
+	return c, later
 }
 
 func readRegular(path string) ([]byte, error) {

@@ -64,19 +64,28 @@ func TestCopyThatCannotBeRead(t *testing.T) {
 		kind network.Kind
 		word string
 	}{
-		`{"version":2}`:  {network.Unsupported, "upgrade the multiplexer plugin"},
-		`{"namespaces":`: {network.IO, "remove it"},
-		"":               {network.IO, "remove it"},
+		`{"version":2}`:                 {network.Unsupported, "upgrade the multiplexer plugin"},
+		`{"version":2,"namespaces":{}}`: {network.Unsupported, "upgrade the multiplexer plugin"},
+		`{"namespaces":`:                {network.IO, "remove it"},
+		"":                              {network.IO, "remove it"},
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, copyFile), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadCopy(dir); !errors.Is(err, want.kind) || !strings.Contains(err.Error(), want.word) {
-			t.Errorf("%q: %v", text, err)
+		if read, err := LoadCopy(dir); read != nil || !errors.Is(err, want.kind) || !strings.Contains(err.Error(), want.word) {
+			t.Errorf("%q: %v, %v", text, read, err)
 		}
 	}
 	dir := t.TempDir()
+	later := `{"version":2,"namespaces":["shop"],"networks":"another shape","definitions":7}`
+	if err := os.WriteFile(filepath.Join(dir, copyFile), []byte(later), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := LoadCopy(dir); !errors.Is(err, network.Unsupported) || read == nil || !read.HasNetworks("shop") || read.HasNetworks("other") {
+		t.Errorf("of a later format the namespaces are known: %v, %v", read, err)
+	}
+	dir = t.TempDir()
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, copyFile)); err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// Protocol is the version of the messages. Both sides name theirs; who is
-// older is told to be upgraded.
+// Protocol is the version of the messages. Both sides name theirs, under the
+// key "protocol" in every version of them; who is older is told to be upgraded.
 const Protocol = 1
 
 // maxMessage bounds a message, in bytes: the definitions of as many networks

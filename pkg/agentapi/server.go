@@ -112,7 +112,8 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, turn chan struct{}) {
 		return
 	}
 	if protocol != Protocol {
-		s.finish(conn, Reply{}) // the plugin says who is to be upgraded
+		s.Log.Warn("a plugin of another version gets no answer: the agent " + differ(Protocol, protocol).Error())
+		s.finish(conn, Reply{}) // the plugin says it too
 		return
 	}
 	budget := min(max(request.Budget, 0), Patience)

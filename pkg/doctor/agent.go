@@ -28,6 +28,9 @@ func (s *sight) checkAgent(ctx context.Context) []Finding {
 	_, err := agentapi.Ask(ctx, socket, agentapi.Request{
 		Verb: agentapi.VerbPublish, Container: "doctor", Pod: agentapi.Pod{Namespace: "kube-system", Name: "doctor"},
 	})
+	if errors.Is(err, agentapi.ErrProtocol) {
+		return []Finding{fail("give agent, plugin and this tool one version: see that the DaemonSet's rollout has ended, or run multiplexerd install", "%s", err)}
+	}
 	if err != nil {
 		return []Finding{fail("start the agent, or see its log; on a node without one, set agentSocket to \"\"", "%s", err)}
 	}

@@ -104,25 +104,18 @@ func (s *sight) confFindings() []Finding {
 	if s.byHand() {
 		return s.confByHand()
 	}
+	if s.uninstalled() {
+		return []Finding{fail(install.Again, "multiplexer was uninstalled from this node%s: new pods get the cluster network alone", s.uninstall.When())}
+	}
 	state := Warn
 	if !s.report.First || s.placed == nil {
 		state = Fail
 	}
 	var out []Finding
 	for _, f := range s.report.Findings {
-		if slices.Contains(s.paths.Warnings, f.What) {
-			continue // said of the runtime
+		if f.Kind == install.AboutConf { // the others have checks of their own
+			out = append(out, Finding{state, f.What, f.Remedy})
 		}
-		if s.report.Cluster == "" && strings.Contains(f.What, network.ErrNoCluster.Error()) {
-			continue // said of the cluster network
-		}
-		if strings.HasSuffix(f.What, install.PluginName+" is missing: no pod can start") {
-			continue // said of the plugin
-		}
-		if s.report.Since != "" && strings.HasPrefix(f.What, "the node is being uninstalled") {
-			continue // said of the state directory
-		}
-		out = append(out, Finding{state, f.What, f.Remedy})
 	}
 	return out
 }
@@ -155,7 +148,7 @@ func (s *sight) confFits() []Finding {
 	if s.placed.List.CNIVersion != "1.1.0" {
 		wrong = append(wrong, warn(remake, "%s offers CNI %s at most: the runtime asks for no STATUS, and the node is Ready without its cluster network", s.placed.Path, s.placed.List.CNIVersion))
 	}
-	if s.config.LogFile != "" {
+	if s.config.LogFile != "" && !s.hidden(s.config.LogFile) {
 		if _, err := os.Stat(s.at(filepath.Dir(s.config.LogFile))); err != nil {
 			wrong = append(wrong, warn("make the directory, or correct logFile", "nothing is logged: %s", err))
 		}
@@ -185,14 +178,14 @@ func (s *sight) checkCluster(context.Context) []Finding {
 	if s.cluster == nil {
 		what := fmt.Sprintf("the node has no cluster network in %s: no pod starts", s.paths.ConfDir)
 		for _, f := range s.report.Findings {
-			if strings.Contains(f.What, network.ErrNoCluster.Error()) {
+			if f.Kind == install.AboutCluster {
 				what = f.What + ": no pod starts"
 			}
 		}
 		return []Finding{fail("install or start the cluster's own network, or set clusterNetwork", "%s", what)}
 	}
 	var wrong []Finding
-	if file := s.config.ReadinessIndicatorFile; file != "" {
+	if file := s.config.ReadinessIndicatorFile; file != "" && !s.hidden(file) {
 		if _, err := os.Stat(s.at(file)); err != nil {
 			wrong = append(wrong, fail("see why the cluster network is not ready, or correct the key", "readinessindicatorfile: %s: pods wait", err))
 		}

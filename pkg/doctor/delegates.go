@@ -34,13 +34,17 @@ func (s *sight) checkDelegates(ctx context.Context) []Finding {
 	}
 	for _, plugin := range plugins {
 		if why := s.find(plugin, dirs); why != "" {
-			wrong = append(wrong, lacks(plugin, why, needs))
+			wrong = append(wrong, s.lacks(plugin, why, needs))
 		}
 	}
+	out := orOK(wrong, "%s: all in %s", strings.Join(plugins, ", "), strings.Join(dirs, ", "))
 	if len(plugins) == 0 {
-		return orOK(wrong, "no network needs one")
+		out = orOK(wrong, "no network needs one")
 	}
-	return orOK(wrong, "%s: all in %s", strings.Join(plugins, ", "), strings.Join(dirs, ", "))
+	if s.hidden(s.config.ConfDir) {
+		out = append(out, na("networks by file: %s is not mounted here; run multiplexerd doctor on the node to see them too", s.config.ConfDir))
+	}
+	return out
 }
 
 // pluginDirs are where the plugin searches: the runtime's CNI_PATH, and binDir.
@@ -53,7 +57,7 @@ func (s *sight) pluginDirs() []string {
 }
 
 // lacks says which networks a plugin's absence concerns.
-func lacks(plugin, why string, needs []need) Finding {
+func (s *sight) lacks(plugin, why string, needs []need) Finding {
 	var who []string
 	f := Finding{State: Warn, Remedy: "install the plugin there, or correct the network's \"type\""}
 	for _, n := range needs {
@@ -68,6 +72,9 @@ func lacks(plugin, why string, needs []need) Finding {
 	more := ""
 	if len(who) > 3 {
 		who, more = who[:3], fmt.Sprintf(" and %d more", len(who)-3)
+	}
+	if s.hidden(s.config.BinDir) {
+		return na("whether there is a plugin %s: binDir %s is not mounted here; run multiplexerd doctor on the node", plugin, s.config.BinDir)
 	}
 	f.What = fmt.Sprintf("plugin %s %s: %s%s cannot be attached", plugin, why, strings.Join(who, ", "), more)
 	return f

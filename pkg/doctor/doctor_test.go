@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/multiplexer-cni/multiplexer/internal/kubelettest"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
@@ -183,11 +185,18 @@ func stateTroubles() []trouble {
 		}, "state", Fail, "belongs to user 1234"},
 		{"a link", func(b *bed) { b.must(os.Symlink("/etc/passwd", b.at(stateDir+"/cluster.json"))) }, "state", Warn, "is a link"},
 		{"a damaged last word", func(b *bed) { b.file(stateDir+"/cluster.json", "{", 0o600) }, "state", Warn, "the agent's last word"},
-		{"being uninstalled", func(b *bed) { b.file(stateDir+"/uninstalling", "{}", 0o600) }, "state", Warn, "is being uninstalled"},
+		{"others may look into it", func(b *bed) { b.must(os.Chmod(b.at(stateDir), 0o755)) }, "state", Warn, "/state (mode 0755)"},
+		{"others may write into it", func(b *bed) { b.must(os.Chmod(b.at(stateDir), 0o777)) }, "state", Fail, "/state (mode 0777)"},
+		{"a last word of a later version", func(b *bed) { b.file(stateDir+"/cluster.json", `{"version":9,"namespaces":[]}`, 0o600) }, "state", Warn, "upgrade the multiplexer plugin"},
+		{"being uninstalled", func(b *bed) { b.file(stateDir+"/uninstalling", `{"since":"2026-01-02T03:04:05Z"}`, 0o600) }, "state", Warn, "is being uninstalled (begun 2026-01-02T03:04:05Z)"},
+		{"uninstalled", uninstalled, "conf", Fail, "was uninstalled from this node (begun 2026-01-02T03:04:05Z)"},
+		{"an uninstalled plugin", uninstalled, "plugin", NA, "it was uninstalled"},
+		{"the state of an uninstalled node", uninstalled, "state", OK, "/state"},
 		{"another stateDir", func(b *bed) { b.StateDir = "/elsewhere" }, "state", Warn, "/elsewhere does not exist"},
 
 		{"no agent", func(b *bed) { b.agent(); b.must(os.Remove(b.at("/run/agent.sock"))) }, "agent", Fail, "connect: no such file"},
 		{"a dead agent", func(b *bed) { b.agent() }, "agent", Fail, "connection refused"},
+		{"an agent of another version", func(b *bed) { otherAgent(b, 9) }, "agent", Fail, "upgrade the plugin on this node"},
 		{"an agent that hangs", hangingAgent, "agent", Fail, "no answer in time"},
 		{"no socket", func(b *bed) {
 			b.options(map[string]any{"agentSocket": "/run/file"})
@@ -233,6 +242,31 @@ func stateTroubles() []trouble {
 			b.journal("c7", nettest.Namespace(b, "pod-").Path(), (*journal.Entry).Ready)
 		}, "journals", OK, "1 containers"},
 	}
+}
+
+// uninstalled takes conf and plugin off the node, as uninstall does.
+func uninstalled(b *bed) {
+	b.StateDir = stateDir // our conf named it
+	b.file(stateDir+"/uninstalling", `{"since":"2026-01-02T03:04:05Z"}`, 0o600)
+	b.must(os.Remove(b.at(conf)))
+	b.must(os.Remove(b.at("/opt/cni/bin/multiplexer")))
+}
+
+// otherAgent is one that speaks another protocol.
+func otherAgent(b *bed, protocol int) {
+	b.agent()
+	listener, err := agentapi.Listen(b.at("/run/agent.sock"))
+	b.must(err)
+	b.Cleanup(func() { b.must(listener.Close()) })
+	go func() {
+		conn, aerr := listener.Accept()
+		if aerr != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, conn)
+		_, _ = fmt.Fprintf(conn, `{"protocol":%d}`, protocol)
+		_ = conn.Close()
+	}()
 }
 
 // hangingAgent accepts and says nothing.
@@ -356,5 +390,18 @@ func TestReportJSON(t *testing.T) {
 	const want = `{"version":"v1","rows":[{"check":"conf","state":"fail","what":"x 1","remedy":"do"},{"check":"kernel","state":"ok","what":"y"}]}`
 	if err != nil || string(raw) != want {
 		t.Errorf("%v: %s", err, raw)
+	}
+}
+
+// What has a check of its own is told there, and not of the conf too.
+func TestTroublesAreToldOnce(t *testing.T) {
+	for _, gone := range []string{"/opt/cni/bin/multiplexer", confDir + "/10-pods.conflist"} {
+		b := newBed(t)
+		b.must(os.Remove(b.at(gone)))
+		for _, f := range b.find("conf") {
+			if f.State != OK {
+				t.Errorf("without %s: %+v", gone, f)
+			}
+		}
 	}
 }

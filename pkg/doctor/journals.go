@@ -69,10 +69,10 @@ func (c *container) judge(boot string, marked []string) *Finding {
 	const retried = "it is tried again by the plugin's next calls; "
 	var f Finding
 	switch {
+	case j.Busy: // one that was just made says nothing yet
+		return nil
 	case !j.Usable():
 		f = fail("delete its pod: what its annotations ask for is detached", "container %s: its journal is damaged", short(c.id))
-	case j.Busy:
-		return nil
 	case j.Releasing != "" && j.Failures > 0, j.Detaching != "" && j.Failures > 0:
 		f = fail(retried+"correct what the error names", "container %s: its release failed %d times: %s", who, j.Failures, lastErrors(j))
 	case j.Releasing != "":

@@ -16,11 +16,15 @@ import (
 
 // Node is a node, and where to look for what.
 type Node struct {
-	Root     string        // where this process sees the node's directories; "/" on the node
-	Given    install.Given // the runtime's directories, as far as they were given
-	StateDir string        // "" = what multiplexer's configuration says
-	Version  string        // of this tool; plugin and agent are to have the same
-	Embedded []string      // plugin types that run in the plugin's process
+	Root  string        // where this process sees the node's directories; "/" on the node
+	Given install.Given // the runtime's directories, as far as they were given
+	// Unseen says of a path of the node whether it cannot be seen from here,
+	// in a container that it is not mounted into; nil = all can be.
+	Unseen func(path string) bool
+
+	StateDir string   // "" = what multiplexer's configuration says
+	Version  string   // of this tool; plugin and agent are to have the same
+	Embedded []string // plugin types that run in the plugin's process
 
 	PodResources string // kubelet's pod-resources socket
 	KubeletDir   string
@@ -56,7 +60,9 @@ type sight struct {
 	config     *network.Config // never nil: the defaults where nothing can be read
 	configErr  error
 	report     install.Report
-	cluster    *network.List // the cluster network; nil = not known
+	cluster    *network.List      // the cluster network; nil = not known
+	uninstall  *install.Uninstall // nil = nobody uninstalls
+	unreadable error              // the marker of an uninstall
 	word       *agentapi.Copy
 	wordErr    error
 	store      *journal.Store
@@ -81,12 +87,16 @@ func (n *Node) Look(ctx context.Context) *Report {
 		{"definitions", s.checkDefinitions},
 		{"ranges", s.checkRanges},
 		{"journals", s.checkJournals},
+		{"multus", s.checkMultus},
 		{"VFs", s.checkVFs},
 		{"PFs", s.checkPFs},
 	}, n.More...)
 	checks = append(checks, Check{"kernel", s.checkKernel})
 	return &Report{Version: n.Version, Rows: run(ctx, checks)}
 }
+
+// hidden reports whether a path of the node cannot be seen from here.
+func (n *Node) hidden(path string) bool { return path != "" && n.Unseen != nil && n.Unseen(path) }
 
 // at is where this process sees a file of the node.
 func (n *Node) at(path string) string { return filepath.Join("/", n.Root, path) }
@@ -99,11 +109,15 @@ func (n *Node) see() *sight {
 		s.search, s.pathsErr = install.SearchDirs(n.Root, n.Given)
 	}
 	s.seeConf()
+	s.uninstall, s.unreadable = install.ReadUninstall("/", s.stateDir())
 	s.word, s.wordErr = agentapi.LoadCopy(s.stateDir())
 	s.store = &journal.Store{Dir: s.stateDir(), Now: n.Now}
 	s.seeContainers()
 	return s
 }
+
+// uninstalled reports whether multiplexer was taken off this node on purpose.
+func (s *sight) uninstalled() bool { return s.uninstall != nil && s.placed == nil }
 
 // errNoConf says that the runtime does not call multiplexer at all.
 var errNoConf = errors.New("no file of the runtime's directory names multiplexer")

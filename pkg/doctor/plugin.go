@@ -24,6 +24,8 @@ func (s *sight) checkPlugin(ctx context.Context) []Finding {
 	const remedy = "run multiplexerd install, or set --cni-bin-dir to the runtime's directory"
 	version, err := pluginVersion(ctx, s.at(path))
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && s.uninstalled():
+		return []Finding{na("it was uninstalled: see conf")}
 	case errors.Is(err, fs.ErrNotExist):
 		return []Finding{fail(remedy, "%s is missing: no pod can start", path)}
 	case err != nil:

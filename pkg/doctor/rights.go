@@ -7,8 +7,8 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
 )
 
-// Rights are what the agent asks the API server for: the rules of
-// deploy/rbac.yaml.
+// Rights are what the agent asks the API server for, and explain in its pod:
+// the rules of deploy/rbac.yaml.
 func Rights() []k8sclient.Right {
 	var out []k8sclient.Right
 	for _, rule := range []struct {
@@ -21,7 +21,7 @@ func Rights() []k8sclient.Right {
 		{"", "namespaces", "", []string{"list", "watch"}},
 		{"", "nodes", "", []string{"list", "watch"}},
 		{"networking.k8s.io", "servicecidrs", "", []string{"list", "watch"}},
-		{"", "events", "", []string{"create", "patch"}},
+		{"", "events", "", []string{"create", "list", "patch"}},
 	} {
 		for _, verb := range rule.verbs {
 			out = append(out, k8sclient.Right{Group: rule.group, Resource: rule.resource, Subresource: rule.subresource, Verb: verb})

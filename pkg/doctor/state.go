@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -40,8 +41,12 @@ func (s *sight) checkState(context.Context) []Finding {
 	if s.wordErr != nil {
 		wrong = append(wrong, warn("start the agent, which writes it anew", "%s", s.wordErr))
 	}
-	if s.exists(filepath.Join(dir, network.UninstallingFile)) {
-		wrong = append(wrong, warn("wait for multiplexerd uninstall, or run multiplexerd install to have it again", "the node is being uninstalled: pods that ask for networks wait"))
+	switch {
+	case s.unreadable != nil:
+		wrong = append(wrong, fail("look at the file system", "whether the node is being uninstalled is not known: %s", s.unreadable))
+	case s.uninstall != nil && !s.uninstalled():
+		wrong = append(wrong, warn("wait for multiplexerd uninstall; if it has ended with an error, run it again; "+install.Again,
+			"the node is being uninstalled%s: pods that ask for networks wait", s.uninstall.When()))
 	}
 	return orOK(wrong, "%s, writable, root's alone", dir)
 }
@@ -86,6 +91,13 @@ func guarded(dir string) []Finding {
 	return wrong
 }
 
+func tighten(path string, top bool) string {
+	if top {
+		return "restart the agent, which does it, or chmod go-rwx " + path
+	}
+	return "chmod go-rwx " + path
+}
+
 func guard(path string, e fs.DirEntry, top bool) *Finding {
 	info, err := e.Info()
 	if err != nil {
@@ -95,10 +107,6 @@ func guard(path string, e fs.DirEntry, top bool) *Finding {
 	if unix.Lstat(path, &st) != nil {
 		return nil
 	}
-	allowed := fs.FileMode(0o700)
-	if top {
-		allowed = 0o755 // its names may be seen
-	}
 	var f Finding
 	switch mode := info.Mode(); {
 	case mode&fs.ModeSymlink != 0:
@@ -107,8 +115,8 @@ func guard(path string, e fs.DirEntry, top bool) *Finding {
 		f = fail("chown root: "+path, "%s belongs to user %d", path, st.Uid)
 	case mode.Perm()&0o022 != 0:
 		f = fail("chmod go-rwx "+path, "others may write to %s (mode %s)", path, octal(mode))
-	case mode.Perm()&^allowed != 0:
-		f = warn("chmod go-rwx "+path, "others may read %s (mode %s)", path, octal(mode))
+	case mode.Perm()&0o077 != 0:
+		f = warn(tighten(path, top), "others may read %s (mode %s)", path, octal(mode))
 	default:
 		return nil
 	}

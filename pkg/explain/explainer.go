@@ -24,6 +24,9 @@ type Explainer struct {
 	Config *network.Config // the plugin's
 	Boot   string          // this boot's identity
 	Node   string          // our own name in the cluster; "" = not known
+	// Unseen says of a path of the node whether it cannot be seen from here,
+	// in a container that it is not mounted into; nil = all can be.
+	Unseen func(path string) bool
 
 	// Cluster asks the API server; nil where nobody may. WithoutCluster says why.
 	Cluster        Cluster
@@ -109,6 +112,7 @@ func (q *inquiry) readJournals() error {
 		c, rerr := q.Store.Read(container)
 		switch {
 		case errors.Is(rerr, journal.ErrAbsent): // released since
+		case rerr == nil && c.Busy && !c.Usable(): // just made, it says nothing yet
 		case rerr != nil || !c.Usable():
 			damaged++
 		case c.Header.Pod == q.Pod:

@@ -83,7 +83,8 @@ type NIC struct {
 // Planned is what the pod would get if its ADD ran now.
 type Planned struct {
 	Networks []Network `json:"networks"`
-	Error    string    `json:"error,omitempty"` // why its ADD would fail
+	Phase    string    `json:"phase,omitempty"` // in which its ADD would fail
+	Error    string    `json:"error,omitempty"` // why
 	Remedy   string    `json:"remedy,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`
 }

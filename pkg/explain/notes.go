@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
@@ -10,16 +11,45 @@ import (
 // phases are the events that concern a pod's networks: by reason, the phase
 // and what to do.
 func phases() map[string][2]string {
-	const text = "the text names the network, the plugin and what to do; docs/troubleshooting.md lists the texts"
 	return map[string][2]string{
 		"FailedScheduling":         {"schedule", "a network with a device needs its resource in a container's resources.limits, and a node that offers it (multiplexerd devices)"},
 		"UnexpectedAdmissionError": {"admit", "kubelet took the device for unhealthy at that instant: delete the pod; multiplexerd devices says how the device is"},
-		"NoNetworkFound":           {"resolve", "create the definition, or correct the annotation"},
-		"AttachmentFailed":         {"attach", text},
-		"FailedCreatePodSandBox":   {"attach", text},
-		"NetworkNotReady":          {"attach", "the runtime has no network: multiplexerd doctor"},
+		"NoNetworkFound":           {phaseResolve, "create the definition, or correct the annotation"},
+		"AttachmentFailed":         {}, // the text says which
+		"FailedCreatePodSandBox":   {},
+		"NetworkNotReady":          {phaseAttach, "the runtime has no network: multiplexerd doctor"},
 		"FailedKillPod":            {"release", "see multiplexerd journal CONTAINERID for what could not be undone"},
 	}
+}
+
+// The phases in which an ADD of ours fails, in their order.
+const (
+	phaseAsk     = "ask the agent"
+	phaseResolve = "resolve"
+	phaseDevices = "devices"
+	phaseAttach  = "attach"
+)
+
+// failure says in which phase an ADD failed and what to do, by its error. The
+// runtime and kubelet put words of their own before that.
+func failure(text string) (phase, remedy string) {
+	if _, ours, cut := strings.Cut(text, "failed (add): "); cut {
+		text = ours
+	}
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	}
+	switch {
+	case strings.HasPrefix(text, "attach "):
+		return phaseAttach, "correct what the plugin names: the definition, or the node; docs/troubleshooting.md lists the texts"
+	case has("agent at ", "agent: "):
+		return phaseAsk, "multiplexerd doctor says what is wrong with the agent; the pod's next try goes on"
+	case has("needs a device of", "asks for device", "asks for a device of container", "both ask for device"):
+		return phaseDevices, "ask for the resource in a container's resources.limits, once for each network; multiplexerd devices says what the node offers"
+	case has("annotation ", "NetworkAttachmentDefinition ", "is not open to pods"):
+		return phaseResolve, "correct the annotation or the definition that the text names"
+	}
+	return phaseAttach, "the text says what to do; docs/troubleshooting.md lists the texts"
 }
 
 // takeEvents keeps the events that concern networks. Of a pod that is there,
@@ -36,7 +66,10 @@ func (q *inquiry) takeEvents(all []k8sclient.SeenEvent) {
 			continue
 		}
 		if !concerns {
-			phase = [2]string{"attach", ""}
+			phase = [2]string{phaseAttach, ""}
+		}
+		if phase[0] == "" {
+			phase[0], phase[1] = failure(e.Text)
 		}
 		if !e.Warning {
 			phase[1] = ""

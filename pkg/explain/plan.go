@@ -40,7 +40,7 @@ func (q *inquiry) plan(ctx context.Context) {
 	q.Planned = out
 	list, err := attachments(ctx, p, pod)
 	if err != nil {
-		out.Error, out.Remedy = err.Error(), remedyOf(err)
+		out.fail(err, q.remedyOf(err))
 	}
 	annotations := maps.Clone(pod.Annotations)
 	if _, own := annotations[network.NetworksAnnotation]; !own && pod.NamespaceNetworks != "" {
@@ -62,10 +62,18 @@ func (q *inquiry) plan(ctx context.Context) {
 func (q *inquiry) unplanned(err error) {
 	known := q.pod != nil || len(q.journals) > 0
 	if known {
-		q.Planned = &Planned{Networks: []Network{}, Error: err.Error(), Remedy: remedyOf(err)}
+		q.Planned = &Planned{Networks: []Network{}}
+		q.Planned.fail(err, q.remedyOf(err))
 		return
 	}
 	q.NotAsked = append(q.NotAsked, err.Error())
+}
+
+func (p *Planned) fail(err error, remedy string) {
+	p.Error, p.Remedy = err.Error(), remedy
+	if p.Phase, _ = failure(p.Error); p.Phase == phaseAttach { // nothing was attached
+		p.Phase = phaseResolve
+	}
 }
 
 // askAgent asks as the plugin does. What the agent adds is told as asked for.
@@ -169,8 +177,10 @@ func (a *answer) Definition(ctx context.Context, podNamespace, namespace, name s
 }
 
 // remedyOf says what to do about an error of a kind; its text says the rest.
-func remedyOf(err error) string {
+func (q *inquiry) remedyOf(err error) string {
 	switch {
+	case errors.Is(err, plan.ErrNoDefinition) && q.Unseen != nil && q.Unseen(q.Config.ConfDir) && strings.Contains(err.Error(), q.Config.ConfDir):
+		return q.Config.ConfDir + " is not mounted here: the file may be on the node; run multiplexerd explain there"
 	case errors.Is(err, plan.ErrNoDefinition):
 		return "create the definition, or correct the annotation; the pod's next try finds it"
 	case errors.Is(err, network.Again):

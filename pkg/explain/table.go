@@ -79,7 +79,7 @@ func (p *Planned) sections() []Section {
 		out = append(out, devices(p.Networks)...)
 	}
 	if p.Error != "" {
-		out = append(out, Section{Rows: [][]string{{"Error:", p.Error}}, Widths: []int{0, 96}})
+		out = append(out, Section{Rows: [][]string{{"Fails in:", p.Phase}, {"Error:", p.Error}}, Widths: []int{0, 96}})
 	}
 	return append(out, warnings(p.Warnings)...)
 }
@@ -160,7 +160,11 @@ func (x *Explanation) todo() [][]string {
 		add("its ADD would fail: see the error above", x.Planned.Remedy)
 	}
 	if last := x.lastWarning(); last != nil && x.Planned != nil && x.Planned.Error == "" {
-		add("its ADD failed when the event "+last.Reason+" was written, and would not now", last.Remedy)
+		what := "its ADD failed in phase " + last.Phase + " when the event " + last.Reason + " was written"
+		if last.Phase != phaseAttach { // which is not tried here
+			what += ", and would not now"
+		}
+		add(what, last.Remedy)
 	}
 	for _, n := range x.Notes {
 		add(n.What, n.Remedy)

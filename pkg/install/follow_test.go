@@ -282,18 +282,17 @@ func TestInspect(t *testing.T) {
 	n.put("/etc/cni/net.d/30-other.conflist.cilium_bak", flannel)
 	n.put(confFile+".bak", n.get(confFile))
 	n.put(confFile, strings.Replace(n.get(confFile), "cbr0", "x", 1))
-	n.put(markerFile, "{}")
 	writeFile(t, n.path(pluginFile), "another", 0o755)
 	n.Paths.Warnings = []string{"max_conf_num is 0"}
 	r = n.Inspect()
 	all := fmt.Sprint(r.Findings)
-	wantText(t, all, "max_conf_num", "00-a-multus.conf sorts before", "20-broken.conf", "renamed by Cilium", "is not as this installation makes it", ".bak is a copy", "another version", "being uninstalled")
+	wantText(t, all, "max_conf_num", "00-a-multus.conf sorts before", "20-broken.conf", "renamed by Cilium", "is not as this installation makes it", ".bak is a copy", "another version")
 	if r.First {
 		t.Error("first, behind Multus")
 	}
 	for _, f := range r.Findings {
-		if f.Remedy == "" {
-			t.Errorf("no remedy for %q", f.What)
+		if f.Remedy == "" || f.Kind == "" {
+			t.Errorf("no remedy, or no kind: %+v", f)
 		}
 	}
 	if after := n.files("/etc/cni/net.d"); len(after) != len(before)+4 {

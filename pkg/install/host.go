@@ -71,6 +71,33 @@ func (h host) makeDir(dir string, mode fs.FileMode) error {
 	return h.syncDir(filepath.Dir(dir))
 }
 
+// private takes the rights of others away from a directory: kubelet makes those
+// of a pod's volumes readable by all. Who cannot enter it reads nothing in it.
+func (h host) private(dir string) error {
+	f, err := os.OpenFile(h.at(dir), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return network.IO.Errorf("look at a directory of the node: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = f.Chmod(info.Mode().Perm() &^ 0o077)
+	}
+	if err != nil {
+		return network.IO.Errorf("others may look into %s: chmod go-rwx %s as root: %w", dir, dir, err)
+	}
+	return nil
+}
+
+// Private makes the plugin's state directory root's alone, for an agent that
+// does not install. One that is not there yet is no error.
+func Private(stateDir string) error {
+	if h := (host{}); h.exists(stateDir) {
+		return h.private(stateDir)
+	}
+	return nil
+}
+
 // temporary is where a file is written before it takes its name: in the same
 // directory, where containerd notices the rename, and under a name that no
 // runtime reads.

@@ -15,7 +15,6 @@ type Report struct {
 	First    bool       `json:"first"`   // our conf is the first one
 	Cluster  string     `json:"cluster"` // the cluster network's file
 	Plugin   string     `json:"plugin"`  // our executable, compared with the one to install
-	Since    string     `json:"uninstallingSince,omitempty"`
 	Findings []Finding  `json:"findings"`
 }
 
@@ -27,8 +26,20 @@ type ConfFile struct {
 	Error   string   `json:"error,omitempty"`
 }
 
+// Kind is what a finding is about.
+type Kind string
+
+// The kinds.
+const (
+	AboutRuntime Kind = "runtime"         // the runtime's own configuration
+	AboutConf    Kind = "conf"            // our conf, and who stands before it
+	AboutCluster Kind = "cluster network" // there is none, or it cannot be read
+	AboutPlugin  Kind = "plugin"          // our executable
+)
+
 // Finding is something that is not as it should be.
 type Finding struct {
+	Kind   Kind   `json:"kind"`
 	What   string `json:"what"`
 	Remedy string `json:"remedy"`
 }
@@ -37,26 +48,22 @@ type Finding struct {
 func (n *Installer) Inspect() Report {
 	r := Report{Paths: n.Paths}
 	for _, w := range n.Paths.Warnings {
-		r.find(w, "change the runtime's configuration")
+		r.find(AboutRuntime, w, "change the runtime's configuration")
 	}
 	n.inspectConfs(&r)
 	n.inspectConf(&r)
 	n.inspectPlugin(&r)
-	if m, err := n.uninstalling(); err != nil {
-		r.find(err.Error(), "look at the file system of "+n.stateDir())
-	} else if m != nil {
-		r.Since = m.Since.Format("2006-01-02T15:04:05Z07:00")
-		r.find("the node is being uninstalled: pods that ask for networks wait", "wait for multiplexerd uninstall, or run multiplexerd install to have it again")
-	}
 	return r
 }
 
-func (r *Report) find(what, remedy string) { r.Findings = append(r.Findings, Finding{what, remedy}) }
+func (r *Report) find(about Kind, what, remedy string) {
+	r.Findings = append(r.Findings, Finding{about, what, remedy})
+}
 
 func (n *Installer) inspectConfs(r *Report) {
 	files, err := n.host().folder().Files(n.Paths.ConfDir, network.ConfExtensions()...)
 	if err != nil {
-		r.find(err.Error(), "set --cni-conf-dir to the runtime's directory, or correct its rights")
+		r.find(AboutConf, err.Error(), "set --cni-conf-dir to the runtime's directory, or correct its rights")
 		return
 	}
 	for i, file := range files {
@@ -64,7 +71,7 @@ func (n *Installer) inspectConfs(r *Report) {
 		list, rerr := n.host().folder().List(file, network.AlwaysMore)
 		if rerr != nil {
 			c.Error = rerr.Error()
-			r.find(c.Error, "correct or remove the file: the runtime may serve no pod, or take the next one")
+			r.find(AboutConf, c.Error, "correct or remove the file: the runtime may serve no pod, or take the next one")
 		} else {
 			c.Network, c.Types = list.Name, list.Types()
 		}
@@ -72,41 +79,38 @@ func (n *Installer) inspectConfs(r *Report) {
 		if c.Name == ConfName {
 			r.First = i == 0
 		} else if c.Name < ConfName {
-			r.find(file+" sorts before our conf: pods do not get their networks from multiplexer", "rename it, remove it, or install with --take-over if it is another meta-plugin's")
+			r.find(AboutConf, file+" sorts before our conf: pods do not get their networks from multiplexer", "rename it, remove it, or install with --take-over if it is another meta-plugin's")
 		}
 	}
 	entries, err := n.host().folder().ReadDir(n.Paths.ConfDir)
 	for _, e := range entries {
 		if err == nil && filepath.Ext(e.Name()) == ".cilium_bak" {
-			r.find(filepath.Join(n.Paths.ConfDir, e.Name())+" was renamed by Cilium", "set Cilium's cni.exclusive to false")
+			r.find(AboutConf, filepath.Join(n.Paths.ConfDir, e.Name())+" was renamed by Cilium", "set Cilium's cni.exclusive to false")
 		}
 	}
 }
 
 func (n *Installer) inspectConf(r *Report) {
-	config, _, err := n.settings().parse()
-	if err == nil {
-		var cluster Cluster
-		if cluster, err = n.host().cluster(config, n.Paths.ConfDir); err == nil {
-			r.Cluster = cluster.Path
-		}
-	}
-	if err != nil {
-		r.find(err.Error(), "install or start the cluster's own network, or set clusterNetwork")
+	if config, _, err := n.settings().parse(); err != nil {
+		r.find(AboutConf, err.Error(), "correct the options")
+	} else if cluster, cerr := n.host().cluster(config, n.Paths.ConfDir); cerr != nil {
+		r.find(AboutCluster, cerr.Error(), "install or start the cluster's own network, or set clusterNetwork")
+	} else {
+		r.Cluster = cluster.Path
 	}
 	there, err := n.conf()
 	switch {
 	case err != nil:
-		r.find(err.Error(), "correct the rights of "+n.confPath())
+		r.find(AboutConf, err.Error(), "correct the rights of "+n.confPath())
 	case there == nil:
-		r.find(n.confPath()+" does not exist: pods do not get their networks from multiplexer", "see the log of multiplexerd; its last events say what it waits for")
+		r.find(AboutConf, n.confPath()+" does not exist: pods do not get their networks from multiplexer", "see the log of multiplexerd; its last events say what it waits for")
 	default:
 		if want, werr := n.wanted(); werr == nil && !bytes.Equal(there, want) {
-			r.find(n.confPath()+" is not as this installation makes it", "the agent corrects it; if it does not, see its log")
+			r.find(AboutConf, n.confPath()+" is not as this installation makes it", "the agent corrects it; if it does not, see its log")
 		}
 	}
 	for _, copied := range n.copies() {
-		r.find(copied+" is a copy of our conf that somebody renamed", "stop whoever renames other networks' files")
+		r.find(AboutConf, copied+" is a copy of our conf that somebody renamed", "stop whoever renames other networks' files")
 	}
 }
 
@@ -115,17 +119,17 @@ func (n *Installer) inspectPlugin(r *Report) {
 	if n.Plugin == "" {
 		r.Plugin = path
 		if !n.host().exists(path) {
-			r.find(path+" is missing: no pod can start", "install the plugin there, or set --cni-bin-dir")
+			r.find(AboutPlugin, path+" is missing: no pod can start", "install the plugin there, or set --cni-bin-dir")
 		}
 		return
 	}
 	state, err := n.host().comparePlugin(n.Plugin, path)
 	if err != nil {
-		r.find(err.Error(), "correct the rights of "+path)
+		r.find(AboutPlugin, err.Error(), "correct the rights of "+path)
 		return
 	}
 	r.Plugin = path + ": " + string(state)
 	if state != pluginSame {
-		r.find(path+" is "+string(state), "the agent puts it back; if it does not, see its log, and whether the directory is the runtime's")
+		r.find(AboutPlugin, path+" is "+string(state), "the agent puts it back; if it does not, see its log, and whether the directory is the runtime's")
 	}
 }

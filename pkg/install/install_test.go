@@ -46,6 +46,38 @@ func TestInstallOrder(t *testing.T) {
 	}
 }
 
+// kubelet makes a volume's directory readable by all. What the plugin writes
+// there can hold secrets.
+func TestStateIsMadePrivate(t *testing.T) {
+	state := func(n *node) os.FileMode {
+		info, err := os.Stat(n.path("/var/lib/cni/multiplexer"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	for name, action := range map[string]func(n *node) error{
+		"install":                        func(n *node) error { return n.Install(t.Context(), serving) },
+		"uninstall":                      func(n *node) error { return n.Uninstall(t.Context(), n.removal(&journals{})) },
+		"an agent that does not install": func(n *node) error { return Private(n.path("/var/lib/cni/multiplexer")) },
+	} {
+		n := newNode(t)
+		n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+		for _, mode := range []os.FileMode{0o755, 0o777} {
+			n.put("/var/lib/cni/multiplexer/journal/c", "secret")
+			if err := os.Chmod(n.path("/var/lib/cni/multiplexer"), mode); err != nil {
+				t.Fatal(err)
+			}
+			if err := action(n); err != nil || state(n) != 0o700 {
+				t.Errorf("%s: %v, mode %o", name, err, state(n))
+			}
+		}
+	}
+	if err := Private(t.TempDir() + "/none"); err != nil {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
 func TestInstallWaitsForTheAgent(t *testing.T) {
 	n := newNode(t)
 	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)

@@ -118,11 +118,11 @@ func (n *Installer) Install(ctx context.Context, ready func(context.Context) err
 // prepare makes the directories and puts the plugin in place.
 func (n *Installer) prepare(ctx context.Context) error {
 	h := n.host()
-	for _, dir := range []struct {
-		path string
-		mode fs.FileMode
-	}{{n.stateDir(), 0o700}, {n.Paths.BinDir, 0o755}, {n.Paths.ConfDir, 0o755}} {
-		if err := h.makeDir(dir.path, dir.mode); err != nil {
+	if err := n.makeState(); err != nil {
+		return err
+	}
+	for _, dir := range []string{n.Paths.BinDir, n.Paths.ConfDir} {
+		if err := h.makeDir(dir, 0o755); err != nil {
 			return err
 		}
 	}
@@ -132,7 +132,7 @@ func (n *Installer) prepare(ctx context.Context) error {
 			return err
 		}
 		if m != nil && n.Installation != "" && m.Installation == n.Installation {
-			return fmt.Errorf("%w (%s); to have it again, run multiplexerd install on the node, or install anew", ErrUninstalled, n.markerPath())
+			return n.refuse()
 		}
 		if err = n.recordNow(); err != nil {
 			return err
@@ -149,6 +149,30 @@ func (n *Installer) prepare(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// makeState makes the state directory, root's alone. Where that is refused,
+// doctor and the log say so, and pods get their networks all the same.
+func (n *Installer) makeState() error {
+	dir := n.stateDir()
+	if err := n.host().makeDir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := n.host().private(dir); err != nil {
+		n.say(Event{Failed, true, dir, err.Error()})
+	}
+	return nil
+}
+
+// refuse says why this installation does not come back, and how it would.
+func (n *Installer) refuse() error {
+	how := Again
+	if n.host().exists(n.confPath()) {
+		how = "that has not ended, and pods that ask for networks wait: run multiplexerd uninstall again to end it; " + Again
+	}
+	err := fmt.Errorf("%w (%s): %s", ErrUninstalled, n.markerPath(), how)
+	n.say(Event{Uninstalling, true, n.markerPath(), err.Error()})
+	return err
 }
 
 // checkPlugin puts the plugin in its place unless it is there. Once it was,

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -24,12 +25,12 @@ func Migrate(conf []byte, source string) (options json.RawMessage, warnings []st
 	if err != nil {
 		return nil, nil, err
 	}
-	m := migration{source: source, in: in, out: map[string]json.RawMessage{}}
+	m := migration{source: source, in: spelled(in), out: map[string]json.RawMessage{}}
 	m.set("namespaceIsolation", false)
 	m.set("routing", map[string]string{"mode": network.RoutingPlain})
 	m.set("confDir", "/etc/cni/multus/net.d")
-	for _, key := range slices.Sorted(maps.Keys(in)) {
-		m.take(key, in[key])
+	for _, key := range slices.Sorted(maps.Keys(m.in)) {
+		m.take(key, m.in[key])
 	}
 	if err = errors.Join(append(m.refused, m.chooseCluster())...); err != nil {
 		return nil, nil, err
@@ -70,6 +71,20 @@ func multusEntry(conf []byte, source string) (map[string]json.RawMessage, error)
 		return nil, network.Invalid.Errorf("%s: type is %s, want multus, multus-shim, or the daemon's daemon-config.json", source, orNone(top["type"]))
 	}
 	return top, nil
+}
+
+// spelled gives keys the case that they have here: Multus reads any.
+func spelled(in map[string]json.RawMessage) map[string]json.RawMessage {
+	known := slices.Concat(sameInBoth(), pathsInBoth(), elsewhere(), slices.Collect(maps.Keys(multusOnly())))
+	out := map[string]json.RawMessage{}
+	for key, value := range in {
+		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, key) })
+		if i >= 0 && in[known[i]] == nil {
+			key = known[i]
+		}
+		out[key] = value
+	}
+	return out
 }
 
 func isMultus(raw json.RawMessage) bool {
@@ -125,6 +140,8 @@ func (m *migration) take(key string, value json.RawMessage) {
 		m.out[key] = value
 	case slices.Contains(pathsInBoth(), key):
 		m.takePath(key)
+	case key == "cniDir":
+		m.takeRecords()
 	case noEffect:
 		m.warn(key, "is left out: "+why)
 	case slices.Contains(elsewhere(), key): // chooseCluster reads them; or they say what the file is
@@ -149,14 +166,13 @@ func pathsInBoth() []string {
 
 // elsewhere are keys that are dealt with together, or say nothing.
 func elsewhere() []string {
-	return []string{"type", "name", "cniVersion", "clusterNetwork", "delegates", "multusAutoconfigDir", "cniConfigDir", "multusMasterCNI", "multusMasterCNIFile"}
+	return []string{"type", "name", "cniVersion", "clusterNetwork", "delegates", "multusAutoconfigDir", "cniConfigDir", "multusMasterCNI", "multusMasterCNIFile", "cniDir"}
 }
 
 // multusOnly are keys that do nothing here, each with the reason.
 func multusOnly() map[string]string {
 	return map[string]string{
 		"kubeconfig":               "the plugin talks to no API server; the agent has its own credentials",
-		"cniDir":                   "stateDir holds our journal; Multus's records are still read when a pod is deleted",
 		"auxiliaryCNIChainName":    "chain those plugins in the cluster network's own conflist, or in the folder of its name",
 		"retryDeleteOnError":       "a failed DEL is always kept and tried again",
 		"allowTryDeleteOnErr":      "a failed DEL is always kept and tried again",
@@ -175,6 +191,14 @@ func multusOnly() map[string]string {
 		"cniConf":                  "Multus does not read it either",
 		"dns":                      "DNS settings belong to the networks' own configurations",
 		"ipam":                     "address management belongs to the networks' own configurations",
+	}
+}
+
+// takeRecords says where Multus's records are, by which the pods that it
+// attached are detached, unless they are where they are looked for anyway.
+func (m *migration) takeRecords() {
+	if m.takePath("cniDir"); string(m.out["cniDir"]) == strconv.Quote(network.MultusRecords) {
+		delete(m.out, "cniDir")
 	}
 }
 

@@ -22,13 +22,14 @@ func TestMigrate(t *testing.T) {
 			warns: []string{`"kubeconfig" is left out`, `"delegates[0]" (network "cbr0") is left out`},
 		},
 		"thin.conflist": {
-			want: `{"clusterNetwork":"/etc/cni/net.d/99-weave.conf","confDir":"/etc/cni/site.d","defaultNetworks":["metrics","logs"],"multusNamespace":"net-admin",
+			want: `{"clusterNetwork":"/etc/cni/net.d/99-weave.conf","cniDir":"/srv/multus","confDir":"/etc/cni/site.d","defaultNetworks":["metrics","logs"],"multusNamespace":"net-admin",
 				"namespaceIsolation":false,"routing":{"mode":"plain"},"systemNamespaces":["kube-system","admin"]}`,
-			warns: []string{`"Note1" is no key of Multus`, `"auxiliaryCNIChainName" is left out`, `"cniDir" is left out: stateDir`, `"logOptions" is left out`, `"retryDeleteOnError" is left out`, `"delegates" is left out, as Multus does`},
+			warns: []string{`"Note1" is no key of Multus`, `"auxiliaryCNIChainName" is left out`, `"logOptions" is left out`, `"retryDeleteOnError" is left out`, `"delegates" is left out, as Multus does`},
 		},
 		"thick-daemon.json": {
-			want:  `{"confDir":"/etc/cni/multus/net.d","logLevel":"verbose","logToStderr":true,"namespaceIsolation":false,"routing":{"mode":"plain"}}`,
-			warns: []string{`"chrootDir"`, `"connectionLimit"`, `"metricsPort"`, `"multusConfigFile"`, `"socketDir"`},
+			want: `{"confDir":"/etc/cni/multus/net.d","logLevel":"verbose","logToStderr":true,"namespaceIsolation":false,
+				"readinessindicatorfile":"/run/flannel/subnet.env","routing":{"mode":"plain"}}`,
+			warns: []string{`"chrootDir"`, `"cniDir" /hostroot/var/lib/cni/multus is inside Multus's container; /var/lib/cni/multus`, `"connectionLimit"`, `"metricsPort"`, `"multusConfigFile"`, `"readinessindicatorfile" /host/run/flannel`, `"socketDir"`},
 		},
 		"thick-shim.conf": {
 			want: `{"capabilities":{"bandwidth":true,"portMappings":true},"clusterNetwork":"/etc/cni/net.d/10-flannel.conflist","confDir":"/etc/cni/multus/net.d",

@@ -34,10 +34,28 @@ type move struct {
 	To   string `json:"to"`
 }
 
-// marker is what stands in network.UninstallingFile.
-type marker struct {
-	Installation string    `json:"installation,omitempty"`
+// Uninstall is one that began on a node, and may have ended. It stands in
+// network.UninstallingFile.
+type Uninstall struct {
+	Installation string    `json:"installation,omitempty"` // that does not come back by itself
 	Since        time.Time `json:"since"`
+}
+
+// When is the time of its begin in words, or "" where that is not known.
+func (u *Uninstall) When() string {
+	if u.Since.IsZero() {
+		return ""
+	}
+	return " (begun " + u.Since.Format(time.RFC3339) + ")"
+}
+
+// Again says how to have multiplexer again on a node that it was taken off.
+const Again = "to have it again, make the DaemonSet anew (kubectl delete -f deploy/install.yaml, then apply -f; or helm uninstall, then install), or run multiplexerd install on the node"
+
+// ReadUninstall returns what a state directory of the node says of an
+// uninstall; nil where it says nothing.
+func ReadUninstall(root, stateDir string) (*Uninstall, error) {
+	return host{root: root}.uninstalling(filepath.Join(stateDir, network.UninstallingFile))
 }
 
 func (n *Installer) recordPath() string { return filepath.Join(n.stateDir(), recordFile) }
@@ -85,13 +103,17 @@ func (n *Installer) recordNow(more ...move) error {
 	return n.host().writeJSON(n.recordPath(), r)
 }
 
-// uninstalling returns the marker, nil where there is none. One that cannot be
+func (n *Installer) uninstalling() (*Uninstall, error) {
+	return n.host().uninstalling(n.markerPath())
+}
+
+// uninstalling reads the marker, nil where there is none. One that cannot be
 // read counts: the plugin asks only whether the file is there.
-func (n *Installer) uninstalling() (*marker, error) {
-	var m marker
-	there, err := n.host().readJSON(n.markerPath(), &m)
+func (h host) uninstalling(marker string) (*Uninstall, error) {
+	var m Uninstall
+	there, err := h.readJSON(marker, &m)
 	if errors.Is(err, network.Malformed) {
-		return &marker{}, nil
+		return &Uninstall{}, nil
 	}
 	if err != nil || !there {
 		return nil, err

@@ -110,7 +110,7 @@ func (n *Installer) begin(ctx context.Context) error {
 	if _, _, err := n.settings().parse(); err != nil {
 		return err
 	}
-	if err := n.host().makeDir(n.stateDir(), 0o700); err != nil {
+	if err := n.makeState(); err != nil {
 		return err
 	}
 	return n.locked(ctx, func() error {
@@ -129,7 +129,7 @@ func (n *Installer) begin(ctx context.Context) error {
 		if err != nil || m != nil {
 			return err
 		}
-		return n.host().writeJSON(n.markerPath(), marker{Installation: r.Installation, Since: n.Now().UTC()})
+		return n.host().writeJSON(n.markerPath(), Uninstall{Installation: r.Installation, Since: n.Now().UTC()})
 	})
 }
 

@@ -122,6 +122,8 @@ func TestUninstall(t *testing.T) {
 	if n.there(confFile) || n.there(pluginFile) {
 		t.Error("the agent undid it")
 	}
+	heard := n.heard(Uninstalling)
+	wantText(t, heard[len(heard)-1].Message, "was uninstalled", markerFile, "kubectl delete -f deploy/install.yaml, then apply -f", "multiplexerd install")
 	// And once more is no error.
 	if err := n.restarted().Uninstall(t.Context(), n.removal(j)); err != nil {
 		t.Error(err)

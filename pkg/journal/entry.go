@@ -94,6 +94,8 @@ func (c *Contents) apply(e event) {
 		if e.Header != nil {
 			c.Header, c.Opened = *e.Header, e.Time
 		}
+	case evAdopt:
+		c.applyAdopt(e)
 	case evPlan:
 		for _, a := range e.Plan {
 			c.Records = append(c.Records, Record{Attachment: a, Step: Planned})

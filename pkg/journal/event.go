@@ -17,6 +17,7 @@ const Version = 1
 // The events, as they are written. See docs/journal.md.
 const (
 	evOpen     = "open"     // the container: who, where, which boot
+	evAdopt    = "adopt"    // the same of one that another program attached, and its attachments
 	evPlan     = "plan"     // attachments that may be attempted
 	evAdding   = "adding"   // attachment i's ADD is about to run
 	evAdded    = "added"    // it succeeded, with this result
@@ -45,6 +46,9 @@ type Header struct {
 	// PrevResult is what stood before us in a chain: the cluster network's
 	// part, which is not ours to undo.
 	PrevResult json.RawMessage `json:"prevResult,omitempty"`
+	// Adopted are another program's files that this journal was made from. They
+	// go when nothing of the container is left.
+	Adopted []string `json:"adopted,omitempty"`
 }
 
 // event is one line.
@@ -54,6 +58,7 @@ type event struct {
 	Time    time.Time            `json:"t"`
 	Header  *Header              `json:"header,omitempty"`
 	Plan    []network.Attachment `json:"plan,omitempty"`
+	Results []json.RawMessage    `json:"results,omitempty"` // adopt: of each of plan, null = its ADD may have failed
 	Index   int                  `json:"i,omitempty"`
 	Result  json.RawMessage      `json:"result,omitempty"`
 	Device  json.RawMessage      `json:"device,omitempty"` // added: the device's information

@@ -33,7 +33,7 @@ func TestRights(t *testing.T) {
 			if strings.Contains(fmt.Sprint(rule), "*") || len(rule.NonResourceURLs) > 0 || len(rule.Resources) != 1 || len(rule.APIGroups) != 1 {
 				t.Errorf("too wide: %+v", rule)
 			}
-			writes := map[string][]string{"pods/status": {"patch"}, "events": {"create", "patch"}}
+			writes := map[string][]string{"pods/status": {"patch"}, "events": {"create", "list", "patch"}}
 			allowed, writing := writes[rule.Resources[0]]
 			if !writing {
 				allowed = []string{"get", "list", "watch"}

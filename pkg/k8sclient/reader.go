@@ -158,8 +158,8 @@ func (r *Reader) Events(ctx context.Context, namespace, name string) ([]SeenEven
 	options := metav1.ListOptions{FieldSelector: fields.Set{"involvedObject.kind": "Pod", "involvedObject.name": name}.AsSelector().String()}
 	err := r.apis.core.Get().Namespace(namespace).Resource(resourceEvents).VersionedParams(&options, r.apis.params).Do(ctx).Into(list)
 	switch {
-	case apierrors.IsForbidden(err): // the agent itself has no need of it
-		return nil, network.Again.Errorf("events of pod %s/%s: these credentials may not list them: use others, or kubectl describe pod", namespace, name)
+	case apierrors.IsForbidden(err):
+		return nil, network.Again.Errorf("events of pod %s/%s: these credentials may not list them: see kubectl -n %s describe pod %s, or apply deploy/rbac.yaml of this version", namespace, name, namespace, name)
 	case err != nil:
 		return nil, network.Again.Errorf("events of pod %s/%s: %w", namespace, name, explained(err))
 	}

@@ -126,22 +126,25 @@ func parseArgs(s string) ([][2]string, error) {
 	return out, nil
 }
 
-// pod returns what the runtime says of the pod.
-func (c *call) pod() (plan.Pod, error) {
-	var pod plan.Pod
-	for _, kv := range c.cniArgs {
-		switch kv[0] {
-		case "K8S_POD_NAMESPACE":
+// podOf reads the pod's name out of CNI_ARGS.
+func podOf(args [][2]string) plan.Pod {
+	pod := plan.Pod{Namespace: "default"}
+	for _, kv := range args {
+		switch {
+		case kv[0] == "K8S_POD_NAMESPACE" && kv[1] != "":
 			pod.Namespace = kv[1]
-		case "K8S_POD_NAME":
+		case kv[0] == "K8S_POD_NAME":
 			pod.Name = kv[1]
-		case "K8S_POD_UID":
+		case kv[0] == "K8S_POD_UID":
 			pod.UID = kv[1]
 		}
 	}
-	if pod.Namespace == "" {
-		pod.Namespace = "default"
-	}
+	return pod
+}
+
+// pod returns what the runtime says of the pod.
+func (c *call) pod() (plan.Pod, error) {
+	pod := podOf(c.cniArgs)
 	if err := network.ValidateNamespace("K8S_POD_NAMESPACE in CNI_ARGS", pod.Namespace); err != nil {
 		return pod, network.Environment.Errorf("%w", err)
 	}

@@ -17,7 +17,7 @@ import (
 func (c *call) check(ctx context.Context) error {
 	entry, err := c.store.Open(ctx, c.args.ContainerID)
 	if errors.Is(err, journal.ErrAbsent) {
-		return c.checkCluster(ctx)
+		return c.checkAbsent(ctx)
 	}
 	if err != nil {
 		return err

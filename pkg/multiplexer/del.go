@@ -51,6 +51,9 @@ func (c *call) delAbsent(ctx context.Context, own container) error {
 	entry, err := c.store.Create(ctx, own.id)
 	if errors.Is(err, network.IO) {
 		c.log.Warn("detaching without a lock", "error", err.Error())
+		if left := c.inherit(ctx, own); left != nil && len(left.Attachments) > 0 {
+			return c.delUnjournaled(ctx, left)
+		}
 		return c.delCluster(ctx, own, delegate.Request{})
 	}
 	if err != nil {
@@ -59,6 +62,13 @@ func (c *call) delAbsent(ctx context.Context, own container) error {
 	defer entry.Close()
 	if entry.Usable() { // an ADD was faster
 		return c.delRecorded(ctx, entry, own)
+	}
+	left := c.inherit(ctx, own)
+	if adopted, relErr := c.delAdopted(ctx, entry, left, "DEL"); adopted {
+		return relErr
+	}
+	if left != nil { // Multus attached it, and its record is of no use
+		return errors.Join(c.delInherited(ctx, entry, own), c.delAsToday(ctx, entry, own))
 	}
 	err = errors.Join(c.delInherited(ctx, entry, own), c.delGuarded(ctx, entry, own))
 	// Nothing is recorded: there is nothing to keep for a later try.
@@ -69,11 +79,7 @@ func (c *call) delAbsent(ctx context.Context, own container) error {
 // installation whose records an embedded plugin reads.
 func (c *call) delInherited(ctx context.Context, entry *journal.Entry, own container) error {
 	var failed []error
-	for _, name := range slices.Sorted(maps.Keys(c.runner.Embedded)) {
-		heir, ok := c.runner.Embedded[name].(network.Heir)
-		if !ok {
-			continue
-		}
+	for _, heir := range c.heirs() {
 		left, err := heir.Left(own.id)
 		failed = append(failed, err)
 		for i := range slices.Backward(left) {
@@ -81,6 +87,16 @@ func (c *call) delInherited(ctx context.Context, entry *journal.Entry, own conta
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// heirs are the embedded plugins that can undo another program's work.
+func (c *call) heirs() (heirs []network.Heir) {
+	for _, name := range slices.Sorted(maps.Keys(c.runner.Embedded)) {
+		if heir, ok := c.runner.Embedded[name].(network.Heir); ok {
+			heirs = append(heirs, heir)
+		}
+	}
+	return heirs
 }
 
 func (c *call) delLeft(ctx context.Context, entry *journal.Entry, own container, a *network.Attachment) error {
@@ -120,10 +136,20 @@ func (c *call) delCluster(ctx context.Context, own container, request delegate.R
 }
 
 // delUnrecorded detaches a container whose journal does not say what was
-// attached: a power loss left the file empty, or the disk damaged it. What
-// the configuration and the annotations say today is the best that is left.
+// attached: a power loss left the file empty, or the disk damaged it; or a call
+// was killed that had just created it.
 func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own container) error {
+	left := c.inherit(ctx, own)
+	if adopted, err := c.delAdopted(ctx, entry, left, "DEL"); adopted {
+		return err
+	}
 	c.log.Warn("the container's journal is empty or damaged: detaching what its annotations ask for today", "lines", entry.Damaged)
+	return c.delAsToday(ctx, entry, own)
+}
+
+// delAsToday detaches what the configuration and the annotations say today:
+// the best that is left where nobody knows what was attached.
+func (c *call) delAsToday(ctx context.Context, entry *journal.Entry, own container) error {
 	var failed []error
 	if pod, err := c.pod(); err == nil {
 		if err = c.complete(ctx, &pod); err != nil {
@@ -140,10 +166,10 @@ func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own cont
 	}
 	failed = append(failed, c.delGuarded(ctx, entry, own))
 	if err := errors.Join(failed...); err != nil {
-		return network.IO.Errorf("the journal of container %s in %s is damaged, and what today's configuration says cannot be detached: %w", own.id, c.config.StateDir, err)
+		return network.IO.Errorf("what was attached to container %s is recorded neither in %s nor, readably, by Multus in %s, and what today's configuration says cannot be detached: %w", own.id, c.config.StateDir, c.config.CNIDir, err)
 	}
 	if err := entry.Remove(); err != nil {
-		return fmt.Errorf("end the damaged journal: %w", err)
+		return fmt.Errorf("end the journal: %w", err)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ func (c *call) gc(ctx context.Context) error {
 	}
 	before, _ := c.known(ctx) // what cannot be read now is said below
 	failed := append(c.collectStale(ctx, before.stale), c.collectHeld(ctx))
+	failed = append(failed, c.collectOrphans(ctx, before.orphans)...)
 	now, unreadable := c.known(ctx)
 	if len(unreadable) > 0 {
 		// Nobody knows which attachments are in use.
@@ -88,8 +89,9 @@ type inventory struct {
 	networks map[string][]*network.Attachment // the distinct configurations
 	valid    map[string][]types.GCAttachment
 	stale    []staleContainer
-	// unknown: a container is in use whose attachments no journal names, one
-	// from before the installation.
+	orphans  []string // containers of Multus that are gone
+	// unknown: a container is in use whose attachments neither a journal names
+	// nor Multus's records, one from before the installation.
 	unknown bool
 }
 
@@ -121,6 +123,7 @@ func (c *call) known(ctx context.Context) (*inventory, []error) {
 			c.take(inv, id, contents)
 		}
 	}
+	containers = append(containers, c.takeMultus(inv, containers)...)
 	inv.unknown = slices.ContainsFunc(c.config.ValidAttachments, func(v types.GCAttachment) bool {
 		return !slices.Contains(containers, v.ContainerID)
 	})

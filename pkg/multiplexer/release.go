@@ -11,6 +11,7 @@ import (
 
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
 // release undoes all that a journal says was attempted, last first, and then
@@ -40,6 +41,9 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 	}
 	if failed = append(failed, c.detachEach(ctx, entry, verb, netns, attempted)...); len(failed) > 0 {
 		return errors.Join(failed...)
+	}
+	if err := entry.RemoveAdopted(); err != nil {
+		return err
 	}
 	return entry.Remove()
 }
@@ -94,11 +98,13 @@ func (c *call) detach(ctx context.Context, entry *journal.Entry, i int, netns st
 
 // prevResult is what CHECK and DEL get of the ADD; lists older than 0.4.0 do
 // not know it.
-func prevResult(record *journal.Record) json.RawMessage {
-	if known, err := version.GreaterThanOrEqualTo(record.CNIVersion, "0.4.0"); err != nil || !known {
+func prevResult(record *journal.Record) json.RawMessage { return replayed(&record.List, record.Result) }
+
+func replayed(list *network.List, result json.RawMessage) json.RawMessage {
+	if known, err := version.GreaterThanOrEqualTo(list.CNIVersion, "0.4.0"); err != nil || !known {
 		return nil
 	}
-	return record.Result
+	return result
 }
 
 // leastShare is what one of many gets if there is that much: a share that is

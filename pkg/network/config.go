@@ -38,6 +38,7 @@ type Config struct {
 	ConfDir     string
 	AgentSocket string
 	StateDir    string
+	CNIDir      string // where Multus kept its records
 	BinDir      string
 	Embedded    []string // plugin types that run in process; nil = all that this build has
 
@@ -71,6 +72,9 @@ const (
 	RoutingPlain = "plain" // the networks' routes are left as they are
 )
 
+// MultusRecords is where Multus keeps its records by default.
+const MultusRecords = "/var/lib/cni/multus"
+
 // The values of Config.Result and Config.Runtime.
 const (
 	ResultMerged  = "merged"
@@ -100,6 +104,7 @@ type fileConfig struct {
 	ConfDir     string   `json:"confDir"`
 	AgentSocket *string  `json:"agentSocket"`
 	StateDir    string   `json:"stateDir"`
+	CNIDir      string   `json:"cniDir"`
 	BinDir      string   `json:"binDir"`
 	Embedded    []string `json:"embedded"`
 
@@ -128,7 +133,6 @@ type fileConfig struct {
 func noEffect() map[string]string {
 	return map[string]string{
 		"kubeconfig":               "the plugin talks to no API server; the agent has its own credentials",
-		"cniDir":                   "the plugin's state lives in stateDir",
 		"auxiliaryCNIChainName":    "chain plugins in the cluster network's own conflist",
 		"multusConfigFile":         "the installer writes the configuration",
 		"multusAutoconfigDir":      "clusterConfDir says where the cluster network is looked for",
@@ -168,6 +172,7 @@ func ParseConfig(stdin []byte) (*Config, error) {
 		ConfDir:                or(in.ConfDir, "/etc/cni/multiplexer/net.d"),
 		AgentSocket:            deref(in.AgentSocket, "/run/multiplexer/agent.sock"),
 		StateDir:               or(in.StateDir, "/var/lib/cni/multiplexer"),
+		CNIDir:                 or(in.CNIDir, MultusRecords),
 		BinDir:                 in.BinDir,
 		Embedded:               in.Embedded,
 		Runtime:                in.Runtime,
@@ -253,7 +258,7 @@ func (c *Config) validate() error {
 		return err
 	}
 	for field, path := range map[string]string{
-		"stateDir": c.StateDir, "confDir": c.ConfDir, "clusterConfDir": c.ClusterConfDir, "binDir": c.BinDir,
+		"stateDir": c.StateDir, "cniDir": c.CNIDir, "confDir": c.ConfDir, "clusterConfDir": c.ClusterConfDir, "binDir": c.BinDir,
 		"agentSocket": c.AgentSocket, "logFile": c.LogFile, "readinessindicatorfile": c.ReadinessIndicatorFile,
 	} {
 		if path != "" && !filepath.IsAbs(path) {
@@ -338,7 +343,7 @@ func ParseForDEL(stdin []byte) (*Config, error) {
 		return nil, decodeError("multiplexer's configuration", err)
 	}
 	needed := []string{
-		"cniVersion", "name", "type", "clusterNetwork", "clusterConfDir", "delegates", "confDir", "stateDir", "binDir", "runtimeConfig", "prevResult",
+		"cniVersion", "name", "type", "clusterNetwork", "clusterConfDir", "delegates", "confDir", "stateDir", "cniDir", "binDir", "runtimeConfig", "prevResult",
 	}
 	maps.DeleteFunc(keys, func(key string, _ json.RawMessage) bool { return !slices.Contains(needed, key) })
 	return ParseConfig(encode(keys))

@@ -35,7 +35,11 @@ func (r Ref) Live(boot string, offered ...string) string {
 	if r.Boot != boot {
 		return ""
 	}
-	for _, path := range append(offered, r.Path) {
+	paths := append(offered[:len(offered):len(offered)], r.Path)
+	if short, long := strings.CutPrefix(r.Path, "/var/run/"); long {
+		paths = append(paths, "/run/"+short) // a container has no link between the two
+	}
+	for _, path := range paths {
 		if path == "" {
 			continue
 		}

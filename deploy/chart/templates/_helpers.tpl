@@ -30,6 +30,8 @@ confDir: {{ $confDir }}
 binDir: {{ .Values.cni.binDir | default $platform.binDir }}
 stateDir: {{ $options.stateDir | default "/var/lib/cni/multiplexer" }}
 socket: {{ $options.agentSocket | default "/run/multiplexer/agent.sock" }}
+{{- $files := $options.confDir | default "/etc/cni/multiplexer/net.d" | clean }}
+filesDir: {{ ternary "" $files (or (eq $files (clean $clusterDir)) (hasPrefix (printf "%s/" (clean $confDir)) (printf "%s/" $files))) | quote }}
 clusterDir: {{ ternary "" $clusterDir (eq $clusterDir (clean $confDir)) | quote }}
 {{- end }}
 
