@@ -25,14 +25,15 @@ export MULTIPLEXERD_BIN := $(CURDIR)/bin/multiplexerd
 # An assignment of its own: the shell stops here when the plugins do not build.
 USE_PLUGINS = MULTIPLEXER_CNI_PLUGINS=$$(tools/cniplugins.sh); export MULTIPLEXER_CNI_PLUGINS
 USE_KUBE = MULTIPLEXER_KUBE=$$(tools/kube.sh); export MULTIPLEXER_KUBE
-NODE_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet containerd containerd-shim-runc-v2 ctr runc
+NODE_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy containerd containerd-shim-runc-v2 ctr runc
 USE_NODE = MULTIPLEXER_KUBE=$$(tools/kube.sh $(NODE_PROGRAMS)); export MULTIPLEXER_KUBE
 USE_HELM = MULTIPLEXER_HELM=$$(tools/helm.sh); export MULTIPLEXER_HELM
+USE_MULTUS = MULTIPLEXER_MULTUS=$$(tools/multus.sh); export MULTIPLEXER_MULTUS
 USE_GUEST = MULTIPLEXER_GUEST_DIR=$$(tools/guest.sh); export MULTIPLEXER_GUEST_DIR
 
 .PHONY: help
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/multiplexer and bin/multiplexerd
@@ -96,7 +97,7 @@ check-tidy:
 	@tools/suite.sh "go mod tidy" tools/check.sh tidy
 
 .PHONY: test
-test: test-main test-node test-sriov e2e-sriov test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
+test: test-main test-node e2e test-kills test-sriov e2e-sriov test-nested fuzz-short test-size ## every test, short fuzzing, the size of the plugin
 
 .PHONY: race-compiler
 race-compiler:
@@ -107,13 +108,29 @@ race-compiler:
 
 .PHONY: test-main
 test-main: build plugins kube test-packages race-compiler
-	@$(USE_PLUGINS); $(USE_NODE); $(USE_HELM); tools/suite.sh "unit and namespace tests" \
-		env CGO_ENABLED=1 go test $(TESTFLAGS) $$(go list ./... | grep -Ev '/internal/(sriovguest|nodetest|sriovkube)$$')
+	@$(USE_PLUGINS); $(USE_NODE); $(USE_HELM); $(USE_MULTUS); tools/suite.sh "unit and namespace tests" \
+		env CGO_ENABLED=1 go test $(TESTFLAGS) $$(go list ./... | grep -Ev '/internal/(sriovguest|nodetest|e2e|killtest|sriovkube)$$')
 
 # Real kubelets, containerd and runc, on nodes in namespaces of this machine.
 .PHONY: test-node
 test-node: build plugins test-packages race-compiler
 	@$(USE_PLUGINS); $(USE_NODE); tools/suite.sh "real nodes" env CGO_ENABLED=1 go test $(TESTFLAGS) -v ./internal/nodetest
+
+# -parallel: the scenarios wait for kubelets more than they compute.
+.PHONY: e2e
+e2e: build plugins test-packages race-compiler ## deploy/ on two nodes with kubelet, containerd, flannel and kube-proxy
+	@$(USE_PLUGINS); $(USE_NODE); tools/suite.sh "two real nodes, installed by the manifests" \
+		env CGO_ENABLED=1 go test $(TESTFLAGS) -parallel 16 -v ./internal/e2e
+
+# The table of docs/kill-matrix.md, with outages of 10 s.
+.PHONY: test-kills
+test-kills: build plugins test-packages race-compiler
+	@$(USE_PLUGINS); $(USE_NODE); $(USE_HELM); tools/suite.sh "kill matrix" env CGO_ENABLED=1 go test $(TESTFLAGS) -v ./internal/killtest
+
+.PHONY: kill-matrix
+kill-matrix: build plugins test-packages race-compiler ## end each program of a node at each moment, for a minute and with ordinary limits
+	@$(USE_PLUGINS); $(USE_NODE); $(USE_HELM); tools/suite.sh "kill matrix, with outages of a minute" \
+		env CGO_ENABLED=1 MULTIPLEXER_KILL_OUTAGE=1m go test $(TESTFLAGS) -timeout 60m -v ./internal/killtest
 
 # One after the other with the rest: the guest is slow where others compute.
 .PHONY: test-sriov

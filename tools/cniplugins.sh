@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the directory that holds the reference CNI plugins, built first when missing.
+# Prints the directory that holds the reference CNI plugins and flannel's, built first when missing.
 # It lives in the user's cache: a fresh checkout does not build them again.
 set -euo pipefail
 
@@ -11,7 +11,7 @@ cd "$here/cniplugins"
 unset GOOS GOARCH
 
 goversion=$(go env GOVERSION GOOS GOARCH)
-key=$({ cat go.mod go.sum ../cniplugins.sh; echo "$goversion"; } | sha256sum | cut -c1-16)
+key=$({ cat go.mod go.sum flannel/go.mod flannel/go.sum ../cniplugins.sh; echo "$goversion"; } | sha256sum | cut -c1-16)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/multiplexer/cniplugins
 dir=$cache/$key
 
@@ -23,7 +23,10 @@ if [ ! -d "$dir" ]; then
 	chmod 755 "$tmp"
 	SECONDS=0
 	# The pattern "tool" is every tool directive of go.mod.
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$tmp/" tool >&2
+	# flannel's is of an older version of the same module, and so has a go.mod of its own.
+	for module in . flannel; do
+		CGO_ENABLED=0 go -C "$module" build -trimpath -ldflags "-s -w" -o "$tmp/" tool >&2
+	done
 	# A rename is atomic. When another build came first, its directory is as good.
 	mv -T "$tmp" "$dir" 2>/dev/null || [ -d "$dir" ] || {
 		echo "$0: cannot move the built plugins to $dir" >&2

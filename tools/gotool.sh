@@ -7,6 +7,8 @@ set -euo pipefail
 [ $# -eq 1 ] || { echo "usage: $0 NAME" >&2; exit 2; }
 name=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=/dev/null
+. "$here/progress.sh"
 cd "$here"
 
 # A cross build of the product must not cross build the tools.
@@ -26,14 +28,11 @@ if [ ! -x "$dir/$name" ]; then
 	golangci-lint) about="one minute or more" ;;
 	*) about="about 10 s" ;;
 	esac
-	echo "building $name, once, $about" >&2
 	mkdir -p "$dir"
 	tmp=$(mktemp -d "$dir/.tmp.XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
-	SECONDS=0
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$tmp/$name" "$package" >&2
+	building "$name" "$about" env CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$tmp/$name" "$package" >&2
 	# A rename is atomic: of two builds at once the last one wins, and both are whole.
 	mv -f "$tmp/$name" "$dir/$name"
-	echo "built $name in $SECONDS s" >&2
 fi
 echo "$dir/$name"

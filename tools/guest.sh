@@ -10,6 +10,8 @@ set -euo pipefail
 
 [ $# -eq 0 ] || { echo "usage: $0" >&2; exit 2; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=/dev/null
+. "$here/progress.sh"
 
 # shellcheck source=/dev/null
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
@@ -39,6 +41,8 @@ sources() {
 	echo "$0: no apt source of this machine names $codename with the component main" >&2
 	return 1
 }
+
+quietly() { "$@" >"$log" 2>&1; }
 
 # Fetches packages and what they need into $1/root, for an "if": each step returns what
 # went wrong. An empty dpkg status makes apt
@@ -139,7 +143,8 @@ if [ ! -d "$dir" ]; then
 	tmp=$(mktemp -d "$cache/.tmp.XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
 	log=$tmp/log
-	if ! fetch "$tmp" qemu-system-x86 linux-image-amd64 busybox-static kmod cpio zstd xz-utils >"$log" 2>&1; then
+	if ! progress "still fetching QEMU and a kernel" \
+		quietly fetch "$tmp" qemu-system-x86 linux-image-amd64 busybox-static kmod cpio zstd xz-utils; then
 		cat "$log" >&2
 		echo "$0: cannot fetch the packages: the machine's apt sources must reach a Debian mirror that has $suites" >&2
 		exit 1

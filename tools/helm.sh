@@ -5,6 +5,8 @@ set -euo pipefail
 
 [ $# -eq 0 ] || { echo "usage: $0" >&2; exit 2; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=/dev/null
+. "$here/progress.sh"
 cd "$here/helm"
 
 # A cross build of the product must not cross build the tools.
@@ -21,13 +23,11 @@ if [ ! -x "$dir/helm" ]; then
 	exec 9>"$cache/.lock"
 	flock -n 9 || { echo "waiting for another build of helm" >&2; flock 9; }
 	if [ ! -x "$dir/helm" ]; then
-		echo "building helm, once, about 2 minutes on two idle cores" >&2
 		tmp=$(mktemp -d "$dir/.tmp.XXXXXX")
 		trap 'rm -rf "$tmp"' EXIT
-		SECONDS=0
-		CGO_ENABLED=0 nice -n 19 go build -trimpath -ldflags "-s -w" -o "$tmp/helm" helm.sh/helm/v4/cmd/helm >&2 9>&-
+		building helm "about 2 minutes on two idle cores" \
+			env CGO_ENABLED=0 nice -n 19 go build -trimpath -ldflags "-s -w" -o "$tmp/helm" helm.sh/helm/v4/cmd/helm >&2 9>&-
 		mv -f "$tmp/helm" "$dir/helm"
-		echo "built helm in $SECONDS s" >&2
 	fi
 fi
 echo "$dir/helm"

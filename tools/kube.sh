@@ -9,6 +9,8 @@ set -euo pipefail
 
 [ $# -gt 0 ] || set -- etcd kube-apiserver
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=/dev/null
+. "$here/progress.sh"
 cd "$here/kube"
 
 # The tests run them on this machine, whatever the product is built for.
@@ -92,12 +94,9 @@ provide() {
 		kubelet | kube-controller-manager) about="1 or 2 minutes" ;;
 		*) about="less than a minute" ;;
 		esac
-		echo "building $name, once, $about on two idle cores" >&2
-		SECONDS=0
-		build "$name" "$module" "$package" "$tmp"
+		building "$name" "$about on two idle cores" build "$name" "$module" "$package" "$tmp"
 		# A rename is atomic: who finds a program finds a whole one.
 		mv -f "$tmp/$name" "$cache/$store/$name"
-		echo "built $name in $SECONDS s" >&2
 	fi
 	ln -sfn "../$store/$name" "$dir/$name"
 }

@@ -4,12 +4,15 @@
 set -euo pipefail
 
 [ $# -ge 2 ] || { echo "usage: $0 NAME COMMAND [ARG...]" >&2; exit 2; }
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=/dev/null
+. "$here/progress.sh"
 name=$1
 shift
 echo "=== $name"
 SECONDS=0
 status=0
-"$@" || status=$?
+progress "=== still at it: $name" "$@" || status=$?
 if [ "$status" -eq 0 ]; then
 	echo "=== $name: ok, $SECONDS s"
 else

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
+	"github.com/multiplexer-cni/multiplexer/internal/nodetest"
 )
 
 // chart and deploy are where this package finds what it tests.
@@ -18,9 +17,6 @@ const (
 	chart  = "../../deploy/chart"
 	deploy = "../../deploy"
 )
-
-// envHelm names helm; without it tools/helm.sh builds one.
-const envHelm = "MULTIPLEXER_HELM"
 
 // cluster and helm are every test's.
 var (
@@ -38,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	if helm, err = findHelm(); err != nil {
+	if helm, err = nodetest.Helm(); err != nil {
 		return 1, err
 	}
 	if cluster, err = kubetest.New(); err != nil {
@@ -50,17 +46,4 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}()
 	return m.Run(), nil
-}
-
-func findHelm() (string, error) {
-	if path := os.Getenv(envHelm); path != "" {
-		return path, nil
-	}
-	cmd := exec.Command("../../tools/helm.sh")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("build helm: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }

@@ -2,15 +2,11 @@ package deploytest
 
 import (
 	"bytes"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
-	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 	"github.com/multiplexer-cni/multiplexer/internal/nodetest"
 )
 
@@ -25,33 +21,54 @@ func TestOnANode(t *testing.T) {
 	if err = importImage(t, n); err != nil {
 		t.Fatal(err)
 	}
-	r := release{c.RequireKubeconfig(t, c.Admin())}
-	_, port, _ := strings.Cut(strings.TrimPrefix(c.URL(), "https://"), ":")
-	values := []string{"--set", "image.tag=test", "--set", "apiServer.host=127.0.0.1", "--set", "apiServer.port=" + port}
-	if out, herr := r.helm(t, append([]string{"install", "multiplexer", chart, "--wait", "--timeout", "2m"}, values...)...); herr != nil {
-		t.Fatalf("helm install: %v: %s", herr, out)
-	}
-	want := []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"}
-	checkAgent(t, n, want, "ro")
-	for _, file := range []string{"/etc/cni/net.d/00-multiplexer.conflist", "/opt/cni/bin/multiplexer"} {
-		if _, err = os.Stat(n.Path(file)); err != nil {
-			t.Errorf("after helm install: %v", err)
+	placed := func(want bool, when string) {
+		t.Helper()
+		for _, file := range []string{"/etc/cni/net.d/00-multiplexer.conflist", "/opt/cni/bin/multiplexer"} {
+			if _, serr := os.Stat(n.Path(file)); (serr == nil) != want {
+				t.Errorf("%s: %s: %v", when, file, serr)
+			}
 		}
 	}
+	r := release{c.RequireKubeconfig(t, c.Admin())}
+	_, port, _ := strings.Cut(strings.TrimPrefix(c.URL(), "https://"), ":")
+	values := []string{"--set", "image.tag=test", "--set", "apiServer.host=127.0.0.1", "--set", "apiServer.port=" + port, "--set", "agent.clusterCIDRs={10.244.0.0/16}"}
+	install := func() {
+		t.Helper()
+		if out, herr := r.helm(t, append([]string{"install", "multiplexer", chart, "--wait", "--timeout", "2m"}, values...)...); herr != nil {
+			t.Fatalf("helm install: %v: %s", herr, out)
+		}
+		placed(true, "after helm install")
+	}
+	install()
+	want := []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"}
+	checkAgent(t, n, want, "ro")
+	if info, serr := os.Stat(n.Path("/var/lib/cni/multiplexer")); serr != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the state directory, which kubelet made: %v, mode %v", serr, info.Mode())
+	}
+	lookFrom(t, c, n)
+	comeAgain(t, c, n, func() {
+		if out, herr := r.helm(t, "uninstall", "multiplexer", "--no-hooks", "--wait", "--timeout", "2m"); herr != nil {
+			t.Fatalf("helm uninstall --no-hooks: %v: %s", herr, out)
+		}
+		install()
+	})
 	values = append(values, "--set", "devicePlugin.provisioning=true")
 	if out, herr := r.helm(t, append([]string{"upgrade", "multiplexer", chart, "--wait", "--timeout", "2m"}, values...)...); herr != nil {
 		t.Fatalf("helm upgrade: %v: %s", herr, out)
 	}
 	const netAdmin = "0000000000001000"
 	checkAgent(t, n, []string{"CapEff:\t" + netAdmin, "CapBnd:\t" + netAdmin, want[2], want[3]}, "rw")
-	if out, herr := r.helm(t, "uninstall", "multiplexer", "--wait", "--timeout", "2m"); herr != nil {
-		t.Fatalf("helm uninstall: %v: %s", herr, out)
-	}
-	for _, file := range []string{"/etc/cni/net.d/00-multiplexer.conflist", "/opt/cni/bin/multiplexer"} {
-		if _, err = os.Stat(n.Path(file)); !os.IsNotExist(err) {
-			t.Errorf("after helm uninstall: %s: %v", file, err)
+	uninstall := func() {
+		t.Helper()
+		if out, herr := r.helm(t, "uninstall", "multiplexer", "--wait", "--timeout", "2m"); herr != nil {
+			t.Fatalf("helm uninstall: %v: %s", herr, out)
 		}
+		placed(false, "after helm uninstall")
 	}
+	uninstall()
+	// It comes again after an uninstall that was finished, and goes again.
+	install()
+	uninstall()
 	if answer, derr := c.Do("GET", kind, nil); derr != nil || answer.Err() != nil {
 		t.Errorf("the kind: %v, HTTP %d", derr, answer.Code)
 	}
@@ -70,23 +87,10 @@ func withoutMultiplexer(n *nodetest.Node) error {
 func importImage(t *testing.T, n *nodetest.Node) error {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "image.tar")
-	cmd := exec.CommandContext(t.Context(), "go", "run", "./internal/image", "-arch", runtime.GOARCH, "-version", "test", "-o", file)
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the image: %w: %s", err, out)
-	}
-	if err := n.Copy(file, "/root/image.tar"); err != nil {
+	if err := nodetest.BuildProductImage("test", file); err != nil {
 		return err
 	}
-	binaries, err := kubetest.Binaries("ctr")
-	if err != nil {
-		return err
-	}
-	if binaries, err = filepath.Abs(binaries); err != nil {
-		return err
-	}
-	_, err = n.Output(filepath.Join(binaries, "ctr"), "--namespace", "k8s.io", "images", "import", "/root/image.tar")
-	return err
+	return n.ImportImage(file)
 }
 
 // checkAgent looks at what the kernel says of the agent's process, and at how

@@ -8,11 +8,14 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
 // sources copies what an image is built from.
@@ -36,14 +39,21 @@ func sources(t *testing.T, from string) string {
 	return to
 }
 
+// build runs the program itself: the race detector slows the compression of
+// the layers down to minutes.
 func build(t *testing.T, dir string) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "bin", "image.tar")
-	o := options{repository: "example.com/multiplexer", version: "1.2.3", revision: "abc", created: 1000, arches: runtime.GOARCH, out: out, dir: dir}
-	if err := o.run(t.Context(), t.Output()); err != nil {
+	program, err := nettest.BuildProgram("MULTIPLEXER_IMAGE_BIN", "./internal/image")
+	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	archive := filepath.Join(t.TempDir(), "bin", "image.tar")
+	cmd := exec.CommandContext(t.Context(), program, "-C", dir, "-arch", runtime.GOARCH, "-o", archive,
+		"-repository", "example.com/multiplexer", "-version", "1.2.3", "-revision", "abc", "-created", "1000")
+	if out, runErr := cmd.CombinedOutput(); runErr != nil {
+		t.Fatalf("%v: %s", runErr, out)
+	}
+	return archive
 }
 
 // Where the sources are, and what the user's environment says of builds,

@@ -16,10 +16,10 @@ import (
 const startTime = 2 * time.Minute
 
 func (c *Cluster) etcdFlags() []string {
-	client, peer := "unix://"+c.dir.file(fileEtcdSocket), "unix://"+c.dir.file(filePeerSocket)
+	client, peer := "unix://"+c.dir.File(fileEtcdSocket), "unix://"+c.dir.File(filePeerSocket)
 	return []string{
 		"--name=e",
-		"--data-dir=" + c.dir.file("etcd-data"),
+		"--data-dir=" + c.dir.File("etcd-data"),
 		"--unsafe-no-fsync",
 		"--log-level=warn",
 		"--listen-client-urls=" + client,
@@ -31,9 +31,9 @@ func (c *Cluster) etcdFlags() []string {
 }
 
 func (c *Cluster) serverFlags() []string {
-	serving := c.dir.file(fileServing)
+	serving := c.dir.File(fileServing)
 	return override([]string{
-		"--etcd-servers=unix://" + c.dir.file(fileEtcdSocket),
+		"--etcd-servers=unix://" + c.dir.File(fileEtcdSocket),
 		"--bind-address=127.0.0.1",
 		"--secure-port=" + strconv.Itoa(c.port.number),
 		"--permit-port-sharing=true",
@@ -43,18 +43,18 @@ func (c *Cluster) serverFlags() []string {
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--tls-cert-file=" + serving,
 		"--tls-private-key-file=" + serving,
-		"--client-ca-file=" + c.dir.file(fileClientCA),
-		"--token-auth-file=" + c.dir.file(fileTokens),
+		"--client-ca-file=" + c.dir.File(fileClientCA),
+		"--token-auth-file=" + c.dir.File(fileTokens),
 		"--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-signing-key-file=" + c.dir.file(fileAccountKey),
-		"--service-account-key-file=" + c.dir.file(fileAccountPublic),
+		"--service-account-signing-key-file=" + c.dir.File(fileAccountKey),
+		"--service-account-key-file=" + c.dir.File(fileAccountPublic),
 		// It refuses pods whose service account nobody made.
 		"--disable-admission-plugins=ServiceAccount",
 		"--allow-privileged=true",
 		"--enable-priority-and-fairness=false",
-		"--audit-policy-file=" + c.dir.file(filePolicy),
-		"--audit-log-path=" + c.dir.file(fileAudit),
+		"--audit-policy-file=" + c.dir.File(filePolicy),
+		"--audit-log-path=" + c.dir.File(fileAudit),
 		// Never rotated.
 		"--audit-log-maxsize=0",
 		"--v=1",
@@ -79,7 +79,7 @@ func (c *Cluster) StartAPI() error {
 	if c.running() != nil {
 		return errors.New("the API server runs already")
 	}
-	api, err := startProcess(filepath.Join(c.binaries, "kube-apiserver"), c.dir.path, c.serverFlags()...)
+	api, err := startProcess(filepath.Join(c.binaries, "kube-apiserver"), c.dir.Path, c.serverFlags()...)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (c *Cluster) AuditLog() ([]AuditEntry, error) {
 }
 
 func (c *Cluster) readAudit() ([]AuditEntry, error) {
-	content, err := os.ReadFile(c.dir.file(fileAudit))
+	content, err := os.ReadFile(c.dir.File(fileAudit))
 	if err != nil {
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}

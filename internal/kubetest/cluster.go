@@ -15,7 +15,7 @@ type Cluster struct {
 	apiFlags   []string
 	adminToken string
 	clientCA   *authority
-	dir        *tempDir
+	dir        *TempDir
 	port       *port
 	etcd       *process
 
@@ -48,7 +48,7 @@ func New(apiFlags ...string) (*Cluster, error) {
 
 func (c *Cluster) start() error {
 	var err error
-	if c.dir, err = makeTempDir(); err != nil {
+	if c.dir, err = MakeTempDir(dirPrefix, nil); err != nil {
 		return err
 	}
 	if c.port, err = reservePort(); err != nil {
@@ -57,7 +57,7 @@ func (c *Cluster) start() error {
 	if err = c.writeFiles(); err != nil {
 		return err
 	}
-	if c.etcd, err = startProcess(filepath.Join(c.binaries, "etcd"), c.dir.path, c.etcdFlags()...); err != nil {
+	if c.etcd, err = startProcess(filepath.Join(c.binaries, "etcd"), c.dir.Path, c.etcdFlags()...); err != nil {
 		return err
 	}
 	return c.StartAPI()
@@ -79,7 +79,7 @@ func (c *Cluster) Close() error {
 		errs = append(errs, c.port.close())
 	}
 	if c.dir != nil {
-		errs = append(errs, c.dir.remove())
+		errs = append(errs, c.dir.Remove())
 	}
 	return errors.Join(errs...)
 }
@@ -95,7 +95,7 @@ func (c *Cluster) CA() []byte {
 }
 
 // CAFile is the file with CA in it, replaced by [Cluster.RotateCA].
-func (c *Cluster) CAFile() string { return c.dir.file(fileCA) }
+func (c *Cluster) CAFile() string { return c.dir.File(fileCA) }
 
 // Do sends one request as Admin, see [Client.Do].
 func (c *Cluster) Do(method, path string, body any) (Answer, error) {

@@ -13,16 +13,22 @@ import (
 // dirPrefix is how the directories of clusters begin.
 const dirPrefix = "multiplexer-kubetest-"
 
-// tempDir is a directory that this process holds a lock on, so that another
+// TempDir is a directory that this process holds a lock on, so that another
 // process can tell it from one whose owner was killed.
-type tempDir struct {
-	path string
-	lock *os.File
+type TempDir struct {
+	Path string
+
+	lock   *os.File
+	before func(path string) error // what else goes, before the directory; nil = nothing
 }
 
-func makeTempDir() (*tempDir, error) {
-	removeAbandoned()
-	path, err := os.MkdirTemp("", dirPrefix)
+// MakeTempDir makes a directory in TMPDIR whose name begins with prefix, after
+// it has removed those that killed processes left. Before a directory is
+// removed, before is called with its path, for what lies elsewhere; nil: there
+// is no such thing.
+func MakeTempDir(prefix string, before func(path string) error) (*TempDir, error) {
+	removeAbandoned(prefix, before)
+	path, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
@@ -30,13 +36,19 @@ func makeTempDir() (*tempDir, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock directory: %w", err), os.RemoveAll(path))
 	}
-	return &tempDir{path: path, lock: lock}, nil
+	return &TempDir{Path: path, lock: lock, before: before}, nil
 }
 
-func (d *tempDir) file(name string) string { return filepath.Join(d.path, name) }
+// File is the path of a file in the directory.
+func (d *TempDir) File(name string) string { return filepath.Join(d.Path, name) }
 
-func (d *tempDir) remove() error {
-	return errors.Join(os.RemoveAll(d.path), d.lock.Close())
+// Remove removes the directory and what is in it.
+func (d *TempDir) Remove() error {
+	var err error
+	if d.before != nil {
+		err = d.before(d.Path)
+	}
+	return errors.Join(err, os.RemoveAll(d.Path), d.lock.Close())
 }
 
 // lockDir fails when another process holds the lock. Children do not inherit it.
@@ -54,8 +66,8 @@ func lockDir(path string) (*os.File, error) {
 
 // removeAbandoned removes what killed test processes left, 100 MB each. A new
 // directory is left alone: its owner may be about to lock it.
-func removeAbandoned() {
-	paths, err := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+func removeAbandoned(prefix string, before func(path string) error) {
+	paths, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
 	if err != nil {
 		return
 	}
@@ -68,7 +80,7 @@ func removeAbandoned() {
 		if lockErr != nil {
 			continue
 		}
-		_ = os.RemoveAll(path)
-		_ = lock.Close()
+		abandoned := &TempDir{Path: path, lock: lock, before: before}
+		_ = abandoned.Remove()
 	}
 }

@@ -78,7 +78,7 @@ func (c *Cluster) writeServing(ca *authority) error {
 
 // write replaces a file as a whole.
 func (c *Cluster) write(name string, content []byte) error {
-	path := c.dir.file(name)
+	path := c.dir.File(name)
 	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}

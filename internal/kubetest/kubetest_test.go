@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(c.dir.path, c.etcd.cmd.Process.Pid, c.api.cmd.Process.Pid)
+	fmt.Println(c.dir.Path, c.etcd.cmd.Process.Pid, c.api.cmd.Process.Pid)
 	select {}
 }
 
@@ -293,7 +293,7 @@ func TestOwnerKilled(t *testing.T) {
 	}
 	requireGone(t, []int{etcd, api})
 
-	removeAbandoned()
+	removeAbandoned(dirPrefix, nil)
 	if _, err = os.Stat(dir); err != nil {
 		t.Errorf("a new directory is left alone: %v", err)
 	}
@@ -301,7 +301,7 @@ func TestOwnerKilled(t *testing.T) {
 	if err = os.Chtimes(dir, long, long); err != nil {
 		t.Fatal(err)
 	}
-	removeAbandoned()
+	removeAbandoned(dirPrefix, nil)
 	if _, err = os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an abandoned directory stays: %v", err)
 	}

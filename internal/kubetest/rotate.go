@@ -45,7 +45,7 @@ func (c *Cluster) RotateCA() error {
 
 // waitServed returns when the API server serves the certificate of its file.
 func (c *Cluster) waitServed() error {
-	content, err := os.ReadFile(c.dir.file(fileServing))
+	content, err := os.ReadFile(c.dir.File(fileServing))
 	if err != nil {
 		return fmt.Errorf("read certificate: %w", err)
 	}

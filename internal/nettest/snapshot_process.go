@@ -81,12 +81,12 @@ func (p process) reasons(spaces map[string]fs.FileInfo, dirs []SnapshotDir) []st
 			}
 		}
 	}
-	if path := below(p.link("exe"), dirs); path != "" {
+	if path := p.below(p.link("exe"), dirs); path != "" {
 		why["runs "+path] = true
 	}
 	fds, _ := os.ReadDir(filepath.Join(p.dir, "fd"))
 	for _, fd := range fds {
-		if path := below(p.link(filepath.Join("fd", fd.Name())), dirs); path != "" {
+		if path := p.below(p.link(filepath.Join("fd", fd.Name())), dirs); path != "" {
 			why["holds "+path+" open"] = true
 		}
 	}
@@ -95,16 +95,27 @@ func (p process) reasons(spaces map[string]fs.FileInfo, dirs []SnapshotDir) []st
 
 // below returns the path as the snapshot shows it, when it lies in one of the
 // directories.
-func below(path string, dirs []SnapshotDir) string {
+func (p process) below(path string, dirs []SnapshotDir) string {
 	for _, dir := range dirs {
 		// The kernel shows where files really are.
 		real, err := filepath.EvalSymlinks(dir.Path)
 		if err != nil {
 			real = dir.Path
 		}
-		if rest, ok := strings.CutPrefix(path, strings.TrimSuffix(real, "/")+"/"); ok {
+		if rest, ok := strings.CutPrefix(path, strings.TrimSuffix(real, "/")+"/"); ok && p.sees(dir.Path, real) {
 			return filepath.Join(dir.label(), rest)
 		}
 	}
 	return ""
+}
+
+// sees says whether the process means the directory by its path: in another
+// mount namespace that may be another one.
+func (p process) sees(dir, path string) bool {
+	here, err := os.Stat(dir)
+	if err != nil {
+		return true // it has been removed
+	}
+	there, err := os.Stat(filepath.Join(p.dir, "root", path))
+	return err != nil || os.SameFile(here, there)
 }

@@ -95,6 +95,22 @@ func TestSnapshotSees(t *testing.T) {
 	}
 }
 
+// In another mount namespace the path is that of another directory.
+func TestSnapshotIgnoresTheSamePathElsewhere(t *testing.T) {
+	l := newLeaky(t)
+	before := l.snapshot(t)
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", "mount -t tmpfs none "+l.dir+" && exec 3>"+l.dir+"/kept && echo && exec sleep 60")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.start(t, cmd, false)
+	if _, err = out.Read(make([]byte, 1)); err != nil {
+		t.Fatalf("the other process: %v", err)
+	}
+	RequireSame(t, before, l.snapshot(t))
+}
+
 func TestSnapshotOfNothing(t *testing.T) {
 	RequireRoot(t)
 	dir := t.TempDir()

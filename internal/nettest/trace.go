@@ -351,11 +351,20 @@ func (t *tracer) happened(step *Step, rval int64) bool {
 	// The kernel lets the parent of a vfork go on once the child has its own
 	// program, or is gone.
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", rval))
-	if err != nil || exe == t.exe {
+	if err == nil && exe == t.exe || err != nil && !t.ranAnother(rval) {
 		return false
 	}
 	t.started++
 	return true
+}
+
+// ranAnother reports whether a child that has ended was another program. On a
+// busy machine a delegate can be over before it is looked at; until the plugin
+// waits for it, the kernel keeps its name.
+func (t *tracer) ranAnother(child int64) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child))
+	own, ownErr := os.ReadFile(fmt.Sprintf("/proc/%d/comm", t.pid))
+	return err == nil && ownErr == nil && !bytes.Equal(name, own)
 }
 
 // endedDelegate counts the delegates that were waited for.

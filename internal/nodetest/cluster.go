@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
@@ -23,7 +24,7 @@ type Cluster struct {
 
 	binaries string // a directory
 	inside   string // the program
-	dir      *tempDir
+	dir      *kubetest.TempDir
 	fabric   *fabric
 
 	mu     sync.Mutex
@@ -48,7 +49,7 @@ func New(apiFlags ...string) (*Cluster, error) {
 func (c *Cluster) start(apiFlags []string) error {
 	var err error
 	c.binaries, err = kubetest.Binaries("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet",
-		"containerd", "containerd-shim-runc-v2", "ctr", "runc")
+		"kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "runc")
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (c *Cluster) start(apiFlags []string) error {
 	if c.dir, err = makeTempDir(); err != nil {
 		return err
 	}
-	if err = writeImage(c.dir.file("image.tar"), c.inside); err != nil {
+	if err = writeImage(c.dir.File("image.tar"), c.inside); err != nil {
 		return err
 	}
 	if c.fabric, err = newFabric(c.inside); err != nil {
@@ -72,6 +73,7 @@ func (c *Cluster) start(apiFlags []string) error {
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
 		"--disable-admission-plugins=",
+		"--service-cluster-ip-range=" + serviceRanges,
 	}
 	if c.Cluster, err = kubetest.New(append(flags, apiFlags...)...); err != nil {
 		return err
@@ -80,11 +82,11 @@ func (c *Cluster) start(apiFlags []string) error {
 }
 
 func (c *Cluster) startControlPlane() error {
-	kubeconfig := c.dir.file("admin.kubeconfig")
+	kubeconfig := c.dir.File("admin.kubeconfig")
 	if err := c.AdminKubeconfig(kubeconfig); err != nil {
 		return err
 	}
-	config := c.dir.file("scheduler.yaml")
+	config := c.dir.File("scheduler.yaml")
 	if err := os.WriteFile(config, []byte(fmt.Sprintf(schedulerConfig, kubeconfig)), 0o600); err != nil {
 		return fmt.Errorf("write the scheduler's configuration: %w", err)
 	}
@@ -93,7 +95,7 @@ func (c *Cluster) startControlPlane() error {
 		"--leader-elect=false",
 		"--secure-port=0",
 		"--root-ca-file="+c.CAFile(),
-		"--service-cluster-ip-range=10.96.0.0/16",
+		"--service-cluster-ip-range="+serviceRanges,
 		// A node that is ready again is of use at once.
 		"--node-monitor-period=1s",
 	)
@@ -103,7 +105,26 @@ func (c *Cluster) startControlPlane() error {
 			return err
 		}
 	}
+	if err := c.publishAPI(); err != nil {
+		return err
+	}
 	return c.WaitNamespace("default")
+}
+
+// publishAPI says where the Service "kubernetes" leads to: an API server on
+// loopback does not say so itself.
+func (c *Cluster) publishAPI() error {
+	return c.Apply(fmt.Sprintf(`{
+		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+		"metadata": {"namespace": "default", "name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+		"addressType": "IPv4", "ports": [{"name": "https", "protocol": "TCP", "port": %s}],
+		"endpoints": [{"addresses": [%q], "conditions": {"ready": true}}]
+	}`, c.apiPort(), apiAddress))
+}
+
+func (c *Cluster) apiPort() string {
+	_, port, _ := strings.Cut(strings.TrimPrefix(c.URL(), "https://"), ":")
+	return port
 }
 
 // schedulerConfig lets a pod that had no room be tried again soon.
@@ -120,7 +141,7 @@ const schedulerConfig = `{
 func (c *Cluster) process(name string, args ...string) *Process {
 	return &Process{
 		name: name, path: filepath.Join(c.binaries, name), args: args,
-		env: environment(c.binaries, c.dir.path), log: c.dir.file(name + ".log"),
+		env: environment(c.binaries, c.dir.Path), log: c.dir.File(name + ".log"),
 	}
 }
 
@@ -201,7 +222,7 @@ func (c *Cluster) Close() error {
 		errs = append(errs, c.fabric.space.close())
 	}
 	if c.dir != nil {
-		errs = append(errs, c.dir.remove())
+		errs = append(errs, c.dir.Remove())
 	}
 	return errors.Join(errs...)
 }

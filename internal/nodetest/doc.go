@@ -21,11 +21,14 @@
 // kubetest's weather is everybody's.
 //
 // The nodes' network is a bridge: each node has eth0 with an address in
-// 192.168.77.0/24, 10.244.N.0/24 for its pods, and a route to the pods of the
-// others. The API server is at the same address on a node as here.
+// 192.168.77.0/24 and fd00:77::/64, 10.244.N.0/24 and fd00:10:244:N::/64 for
+// its pods, and a route to the pods of the others. eth1 and eth2 are wires
+// between the nodes without addresses, for pods' networks; eth1's leads to the
+// world [Outside]. The API server is at the same address on a node as here.
 //
-// There is no registry and no kube-proxy: pods use [Image], and Services have
-// no ClusterIP that answers.
+// The cluster network is a bridge, or flannel with [Node.InstallFlannel].
+// After [Node.StartKubeProxy] the ClusterIPs of Services answer, that of the
+// API server included. There is no registry: pods use [Image].
 //
 // All that a node is made of hangs on its first process, which the kernel
 // kills together with this one: of a killed test only a directory in TMPDIR

@@ -5,4 +5,4 @@ package nodetest
 func (c *Cluster) Binaries() string { return c.binaries }
 
 // ImageArchive is the file with [Image], for nodes that are not made here.
-func (c *Cluster) ImageArchive() string { return c.dir.file("image.tar") }
+func (c *Cluster) ImageArchive() string { return c.dir.File("image.tar") }

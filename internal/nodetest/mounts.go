@@ -60,7 +60,7 @@ func (n *Node) mountAll() error {
 			return err
 		}
 	}
-	return errors.Join(os.MkdirAll("/run/netns", 0o755), os.MkdirAll(staticPods, 0o755))
+	return errors.Join(os.MkdirAll("/run/netns", 0o755), os.MkdirAll(StaticPods, 0o755))
 }
 
 func (m mount) do() error {

@@ -21,10 +21,13 @@ import (
 // Node is a machine of the cluster.
 type Node struct {
 	Name string
-	IP   netip.Addr
-	Pods netip.Prefix // addresses of the node's pods
-	// The node's programs. Agent is nil until StartAgent.
-	Containerd, Kubelet, Agent *Process
+	// IP and IP6 are eth0's addresses.
+	IP, IP6 netip.Addr
+	// Pods and Pods6 are the addresses of the node's pods.
+	Pods, Pods6 netip.Prefix
+	// The node's programs. Agent is nil until StartAgent, KubeProxy until
+	// StartKubeProxy.
+	Containerd, Kubelet, Agent, KubeProxy *Process
 
 	cluster *Cluster
 	number  int
@@ -45,11 +48,14 @@ func (c *Cluster) AddNode(name string, prepare ...func(*Node) error) (*Node, err
 	if number > 250 {
 		return nil, errors.New("no address for one more node")
 	}
+	api := strings.TrimPrefix(c.URL(), "https://")
 	n := &Node{
-		Name: name, number: number, cluster: c, dir: c.dir.file(name),
+		Name: name, number: number, cluster: c, dir: c.dir.File(name),
 		IP:    netip.AddrFrom4([4]byte{192, 168, 77, byte(number)}),
+		IP6:   netip.MustParseAddr(fmt.Sprintf("fd00:77::%x", number)),
 		Pods:  netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(number), 0}), 24),
-		proxy: &proxy{to: strings.TrimPrefix(c.URL(), "https://")},
+		Pods6: netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%x::/64", number)),
+		proxy: &proxy{to: api, at: []string{api, net.JoinHostPort(apiAddress, c.apiPort())}},
 	}
 	n.Containerd, n.Kubelet = n.containerd(), n.kubelet()
 	n.prepare = prepare
@@ -114,15 +120,21 @@ func (n *Node) boot() error {
 	if err := n.cluster.fabric.plug(n); err != nil {
 		return err
 	}
+	if err := n.route(n.cluster.fabric.space); err != nil {
+		return err
+	}
 	for _, other := range n.cluster.Nodes() {
 		if other == n || other.space == nil {
 			continue
 		}
-		if err := errors.Join(n.route(other), other.route(n)); err != nil {
+		if err := errors.Join(other.route(n.space), n.route(other.space)); err != nil {
 			return err
 		}
 	}
 	if err := n.proxy.open(n.space); err != nil {
+		return err
+	}
+	if err := n.writeSubnetEnv(); err != nil {
 		return err
 	}
 	for len(n.prepare) > 0 {
@@ -143,6 +155,11 @@ func (n *Node) startPrograms() error {
 	}
 	if n.Agent != nil {
 		if err := n.Agent.Start(); err != nil {
+			return err
+		}
+	}
+	if n.KubeProxy != nil {
+		if err := n.KubeProxy.Start(); err != nil {
 			return err
 		}
 	}
@@ -222,7 +239,7 @@ func (n *Node) register() error {
 			return true, errors.New("kubelet ended")
 		}
 		answer, err := n.cluster.Do(http.MethodPatch, path, map[string]any{
-			"spec": map[string]any{"podCIDR": n.Pods.String(), "podCIDRs": []string{n.Pods.String()}},
+			"spec": map[string]any{"podCIDR": n.Pods.String(), "podCIDRs": []string{n.Pods.String(), n.Pods6.String()}},
 		})
 		if err == nil {
 			err = answer.Err()
@@ -236,7 +253,7 @@ func (n *Node) register() error {
 }
 
 // cgroup is the name of the cgroup that the node's pods are in.
-func (n *Node) cgroup() string { return filepath.Base(n.cluster.dir.path) + "-" + n.Name }
+func (n *Node) cgroup() string { return filepath.Base(n.cluster.dir.Path) + "-" + n.Name }
 
 // process is a program of the node.
 func (n *Node) process(name, path string, args ...string) *Process {
@@ -248,8 +265,10 @@ func (n *Node) process(name, path string, args ...string) *Process {
 
 func (n *Node) processes() []*Process {
 	all := []*Process{n.Containerd, n.Kubelet}
-	if n.Agent != nil {
-		all = append(all, n.Agent)
+	for _, p := range []*Process{n.Agent, n.KubeProxy} {
+		if p != nil {
+			all = append(all, p)
+		}
 	}
 	return all
 }

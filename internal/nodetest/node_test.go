@@ -393,7 +393,7 @@ func own() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println(c.dir.path, n.Containerd.Pid(), n.Kubelet.Pid(), c.Scheduler.Pid())
+	fmt.Println(c.dir.Path, n.Containerd.Pid(), n.Kubelet.Pid(), c.Scheduler.Pid())
 	time.Sleep(time.Hour)
 	return 0
 }
@@ -433,7 +433,9 @@ func TestOwnerKilled(t *testing.T) {
 	}
 	long := time.Now().Add(-time.Hour)
 	must(t, os.Chtimes(dir, long, long))
-	removeAbandoned()
+	next, err := makeTempDir()
+	must(t, err)
+	must(t, next.Remove())
 	var left []string
 	roots, err := hierarchies()
 	must(t, err)

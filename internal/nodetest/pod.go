@@ -218,7 +218,7 @@ type Line struct {
 
 // Log is what a container of a pod has written, in its last life.
 func (n *Node) Log(pod *corev1.Pod, container string) ([]Line, error) {
-	dir := n.Path(fmt.Sprintf("/var/log/pods/%s_%s_%s/%s", pod.Namespace, pod.Name, pod.UID, container))
+	dir := n.Path(fmt.Sprintf("/var/log/pods/%s_%s_%s/%s", pod.Namespace, pod.Name, uid(pod), container))
 	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
 	if err != nil || len(files) == 0 {
 		return nil, fmt.Errorf("container %s of pod %s/%s has no log in %s", container, pod.Namespace, pod.Name, dir)
@@ -267,6 +267,15 @@ func (n *Node) Environment(pod *corev1.Pod, container string) (variables map[str
 	return variables, lines[0].Time, nil
 }
 
+// uid is what kubelet calls the pod on the node: a static pod's differs from
+// that of its object.
+func uid(pod *corev1.Pod) string {
+	if hash := pod.Annotations["kubernetes.io/config.hash"]; hash != "" {
+		return hash
+	}
+	return string(pod.UID)
+}
+
 // Pids are the processes of a pod, its sandbox's included, on this machine.
 // Of a pod that is gone there are none.
 func (n *Node) Pids(pod *corev1.Pod) ([]string, error) {
@@ -277,7 +286,7 @@ func (n *Node) Pids(pod *corev1.Pod) ([]string, error) {
 	var pids []string
 	// A process is in every hierarchy.
 	err = filepath.WalkDir(filepath.Join(roots[0], n.cgroup()), func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.Name() != "cgroup.procs" || !strings.Contains(path, string(pod.UID)) {
+		if err != nil || entry.Name() != "cgroup.procs" || !strings.Contains(path, uid(pod)) {
 			return ignoreGone(err)
 		}
 		content, err := os.ReadFile(path)

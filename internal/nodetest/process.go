@@ -140,6 +140,17 @@ func (p *Process) Stop() error {
 	return p.wait()
 }
 
+// Reconfigure restarts the program with more arguments.
+func (p *Process) Reconfigure(args ...string) error {
+	if err := p.Stop(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.args = append(p.args, args...)
+	p.mu.Unlock()
+	return p.Start()
+}
+
 // Restart is Stop and Start.
 func (p *Process) Restart() error {
 	if err := p.Stop(); err != nil {
@@ -198,6 +209,9 @@ func (p *Process) logSize() int64 {
 	}
 	return info.Size()
 }
+
+// Tail is the end of what the process has written.
+func (p *Process) Tail() string { return p.tail(0) }
 
 // tail is the end of what was written from the offset on.
 func (p *Process) tail(offset int64) string {

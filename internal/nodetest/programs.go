@@ -15,8 +15,8 @@ import (
 	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 )
 
-// staticPods is where kubelet looks for pods that are the node's own.
-const staticPods = "/etc/kubernetes/manifests"
+// StaticPods is where kubelet looks for pods that are the node's own.
+const StaticPods = "/etc/kubernetes/manifests"
 
 func setHostname(name string) error {
 	if err := unix.Sethostname([]byte(name)); err != nil {
@@ -25,7 +25,8 @@ func setHostname(name string) error {
 	return nil
 }
 
-// containerdConfig takes the image and the path of runc.
+// containerdConfig takes the image, the file of the OCI spec and the path of
+// runc.
 const containerdConfig = `version = 3
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = "overlayfs"
@@ -38,6 +39,7 @@ const containerdConfig = `version = 3
   default_runtime_name = "runc"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
+  base_runtime_spec = %q
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = false
   BinaryName = %q
@@ -51,7 +53,10 @@ func (n *Node) containerd() *Process {
 }
 
 func (n *Node) writeContainerdConfig() error {
-	content := fmt.Sprintf(containerdConfig, Image, filepath.Join(n.cluster.binaries, "runc"))
+	if err := n.writeRuntimeSpec(); err != nil {
+		return err
+	}
+	content := fmt.Sprintf(containerdConfig, Image, n.disk("runtime-spec.json"), filepath.Join(n.cluster.binaries, "runc"))
 	if err := os.WriteFile(n.disk("containerd.toml"), []byte(content), 0o644); err != nil {
 		return fmt.Errorf("configure containerd: %w", err)
 	}
@@ -65,7 +70,7 @@ func (n *Node) importImage() error {
 		if !n.Containerd.Running() {
 			return true, fmt.Errorf("containerd ended: %s", n.Containerd.tail(0))
 		}
-		_, err := n.Output(ctr, "--connect-timeout", "1s", "--namespace", "k8s.io", "images", "import", n.cluster.dir.file("image.tar"))
+		_, err := n.Output(ctr, "--connect-timeout", "1s", "--namespace", "k8s.io", "images", "import", n.cluster.dir.File("image.tar"))
 		return err == nil, err
 	})
 	if err != nil {
@@ -79,7 +84,7 @@ func (n *Node) kubelet() *Process {
 		"--kubeconfig="+n.disk("kubelet.kubeconfig"),
 		"--config="+n.disk("kubelet.json"),
 		"--hostname-override="+n.Name,
-		"--node-ip="+n.IP.String(),
+		"--node-ip="+n.IP.String()+","+n.IP6.String(),
 		"--v=2",
 	)
 }
@@ -119,7 +124,7 @@ func (n *Node) kubeletConfig() map[string]any {
 		"failCgroupV1":             false,
 		"failSwapOn":               false,
 		"resolvConf":               "",
-		"staticPodPath":            staticPods,
+		"staticPodPath":            StaticPods,
 		"evictionHard":             none,
 		// Nothing can be pulled again.
 		"imageGCHighThresholdPercent": 100,

@@ -6,48 +6,61 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 )
 
 // proxy lets a node reach the API server, which listens on this machine's
-// loopback, at the same address on its own.
+// loopback, at addresses of its own.
 type proxy struct {
 	to string
+	at []string
 
-	mu       sync.Mutex
-	listener net.Listener
-	conns    map[net.Conn]bool
-	wg       sync.WaitGroup
+	mu        sync.Mutex
+	listeners []net.Listener // nil: closed
+	conns     map[net.Conn]bool
+	wg        sync.WaitGroup
 }
 
 // open listens inside the namespaces. It does nothing to an open proxy.
 func (p *proxy) open(s *space) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.listener != nil {
+	if p.listeners != nil {
 		return nil
 	}
-	err := s.do(func() error {
-		var err error
-		p.listener, err = net.Listen("tcp", p.to)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("listen at the API server's address: %w", err)
+	for _, address := range p.at {
+		err := s.do(func() error {
+			listener, err := net.Listen("tcp", address)
+			if err == nil {
+				p.listeners = append(p.listeners, listener)
+			}
+			return err
+		})
+		if err != nil {
+			p.stopListening()
+			return fmt.Errorf("listen at the API server's address: %w", err)
+		}
 	}
 	p.conns = map[net.Conn]bool{}
-	p.wg.Add(1)
-	go p.accept(p.listener)
+	for _, listener := range p.listeners {
+		p.wg.Add(1)
+		go p.accept(listener)
+	}
 	return nil
+}
+
+func (p *proxy) stopListening() {
+	for _, listener := range p.listeners {
+		_ = listener.Close()
+	}
+	p.listeners = nil
 }
 
 // close breaks every connection; later ones are refused.
 func (p *proxy) close() {
 	p.mu.Lock()
-	if p.listener != nil {
-		_ = p.listener.Close()
-		p.listener = nil
-	}
+	p.stopListening()
 	for conn := range p.conns {
 		_ = conn.Close()
 	}
@@ -100,7 +113,7 @@ func (p *proxy) serve(listener net.Listener, conn net.Conn) {
 func (p *proxy) keep(listener net.Listener, conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.listener != listener {
+	if !slices.Contains(p.listeners, listener) {
 		return false
 	}
 	for _, conn := range conns {

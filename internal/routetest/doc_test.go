@@ -22,6 +22,7 @@
 // counters of every NIC of the pod: the packets went out and came in by the
 // one NIC that the test names.
 //
-// The tests run for the cluster networks of shapes_test.go; proofs in
+// The tests run for the cluster networks of shapes_test.go, in the guest for
+// one of them and a sample of the others; proofs in
 // mutation_test.go says which tests prove which rule.
 package routetest

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
 	"github.com/multiplexer-cni/multiplexer/pkg/resource"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
@@ -53,6 +54,7 @@ type Manager struct {
 	waiting map[string]string    // why what is selected is not listed yet
 	recent  map[string]time.Time // devices that kubelet has just allocated
 	servers map[string]*server   // by resource
+	kubelet *kubelet.Watch       // the servers'
 	counts  counts
 
 	view view // of the last look; Run's own

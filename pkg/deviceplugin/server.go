@@ -63,9 +63,12 @@ func kept(old, list []*deviceplugin.Device) []*deviceplugin.Device {
 
 // start begins to serve a resource.
 func (m *Manager) start(ctx context.Context, running *sync.WaitGroup, name string) {
+	if m.servers == nil {
+		m.servers, m.kubelet = map[string]*server{}, kubelet.NewWatch(m.KubeletDir)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	s := &server{stop: stop, done: make(chan struct{}), plugin: &kubelet.DevicePlugin{
-		Resource: name, KubeletDir: m.KubeletDir, Log: m.Log,
+		Resource: name, KubeletDir: m.KubeletDir, Watch: m.kubelet, Log: m.Log,
 		Allocate: func(ctx context.Context, ids []string) (*deviceplugin.ContainerAllocateResponse, error) {
 			return m.allocate(ctx, name, ids)
 		},
@@ -73,9 +76,6 @@ func (m *Manager) start(ctx context.Context, running *sync.WaitGroup, name strin
 			return m.preferred(name, available, must, size)
 		},
 	}}
-	if m.servers == nil {
-		m.servers = map[string]*server{}
-	}
 	m.servers[name] = s
 	running.Go(func() {
 		defer close(s.done)

@@ -13,6 +13,7 @@ import (
 type DevicePlugin struct {
 	Resource   string // "vendor.com/name"
 	KubeletDir string // /var/lib/kubelet
+	Watch      *Watch // of KubeletDir, which plugins share; nil: one of its own
 	// Allocate says what a container gets with devices. It is called once for
 	// each container, with the devices as kubelet asked for them. Kubelet
 	// waits for it without limit and fails the pod on an error.

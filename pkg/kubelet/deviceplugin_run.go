@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -21,8 +20,8 @@ type pluginRun struct {
 	pace pace
 	wake chan struct{}
 
-	watch     dirWatch
-	unwatched string // why not, when it was last said
+	watch     *Watch
+	unwatched string // why events do not tell of changes now
 	sweep     tries
 
 	watcherPath string // of the socket for kubelet's plugin watcher
@@ -68,7 +67,9 @@ func newPluginRun(p *DevicePlugin) (*pluginRun, error) {
 		return nil, err
 	}
 	r.watcherPath = filepath.Join(dir, name)
-	r.watch.dirs = []string{p.KubeletDir, dir, r.registerDir}
+	if r.watch = p.Watch; r.watch == nil {
+		r.watch = NewWatch(p.KubeletDir)
+	}
 	return r, nil
 }
 
@@ -76,29 +77,12 @@ func newPluginRun(p *DevicePlugin) (*pluginRun, error) {
 func (r *pluginRun) loop(ctx context.Context) {
 	for ctx.Err() == nil {
 		timer := time.NewTimer(r.look(ctx))
-		r.sleep(ctx, timer.C)
-		timer.Stop()
-	}
-}
-
-// sleep returns when it is time to look.
-func (r *pluginRun) sleep(ctx context.Context, timer <-chan time.Time) {
-	events, lost := r.watch.channels()
-	for {
 		select {
 		case <-ctx.Done():
-			return
 		case <-r.wake:
-			return
-		case <-timer:
-			return
-		case <-lost:
-			return
-		case event := <-events:
-			if event.Has(fsnotify.Create) || event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
-				return
-			}
+		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
@@ -107,7 +91,7 @@ func (r *pluginRun) stop() {
 	r.shut(&r.watcher)
 	r.shut(&r.register)
 	r.closing.Wait()
-	if err := r.watch.close(); err != nil {
+	if err := r.watch.leave(r.wake); err != nil {
 		r.p.Log.Warn("the watch of kubelet's directories does not end well", "error", err.Error())
 	}
 }
@@ -154,7 +138,7 @@ func (r *pluginRun) look(ctx context.Context) time.Duration {
 	} else {
 		r.shut(&r.register)
 	}
-	if m.status.Streams == 0 || r.yielded || r.watch.watcher == nil || r.reopen.wait > 0 || r.try.wait > 0 {
+	if m.status.Streams == 0 || r.yielded || r.unwatched != "" || r.reopen.wait > 0 || r.try.wait > 0 {
 		return r.pace.tick
 	}
 	return r.pace.poll
@@ -169,7 +153,7 @@ func (p *DevicePlugin) moment() moment {
 // lookDirs watches the directories, and cleans them now and then.
 func (r *pluginRun) lookDirs() {
 	reason := ""
-	if err := r.watch.follow(); err != nil {
+	if err := r.watch.follow(r.wake); err != nil {
 		reason = err.Error()
 	}
 	if reason != "" && reason != r.unwatched {
