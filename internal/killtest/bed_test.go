@@ -3,6 +3,7 @@ package killtest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -67,15 +68,10 @@ type bed struct {
 }
 
 func newBed(name string) (*bed, error) {
-	b := &bed{number: len(beds) + 1, forgotten: map[string]bool{}}
-	var err error
-	b.Node, err = cluster.AddNode(name, func(n *nodetest.Node) error {
-		if err := n.ConfigureKubelet(limits().kubelet); err != nil {
-			return err
-		}
-		return n.InstallFlannel()
+	n, err := cluster.AddNode(name, func(n *nodetest.Node) error {
+		return errors.Join(n.ConfigureKubelet(limits().kubelet), n.InstallFlannel())
 	})
-	return b, err
+	return &bed{Node: n, number: len(beds) + 1, forgotten: map[string]bool{}}, err
 }
 
 // prepare gives the node the gate and the images, and looks at it when it has

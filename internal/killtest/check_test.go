@@ -1,6 +1,7 @@
 package killtest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,8 +68,8 @@ func (b *bed) installed() error {
 
 // healthy asks the agent whether it is ready.
 func (b *bed) healthy() error {
-	dial := func(network, address string) (net.Conn, error) { return b.Dial(network, address) }
-	client := &http.Client{Transport: &http.Transport{Dial: dial, DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	dial := func(_ context.Context, network, address string) (net.Conn, error) { return b.Dial(network, address) }
+	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	answer, err := client.Get("http://127.0.0.1:9745/readyz")
 	if err != nil {
 		return err

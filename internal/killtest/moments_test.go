@@ -57,8 +57,11 @@ func (b *bed) endInstall() error {
 // beginUpgrade replaces the DaemonSet's image in the middle of an ADD.
 func (b *bed) beginUpgrade(during *corev1.Pod) error {
 	old, err := b.daemons(agents)
-	if err != nil || len(old) != 1 {
-		return fmt.Errorf("want one agent: %d, %w", len(old), err)
+	if err != nil {
+		return err
+	}
+	if len(old) != 1 {
+		return fmt.Errorf("%s has %d agents before the upgrade", b.Name, len(old))
 	}
 	b.version = second
 	return inOrder(
@@ -66,11 +69,11 @@ func (b *bed) beginUpgrade(during *corev1.Pod) error {
 		func() error { return b.apply(agents, b.version) },
 		func() error {
 			return b.until("the old agent has been told to end", func() error {
-				pod, err := cluster.GetPod("kube-system", old[0].Name)
-				if err == nil && pod.DeletionTimestamp == nil {
-					err = errors.New("it has not")
+				pod, getErr := cluster.GetPod("kube-system", old[0].Name)
+				if getErr == nil && pod.DeletionTimestamp == nil {
+					getErr = errors.New("it has not")
 				}
-				return err
+				return getErr
 			})
 		},
 	)
@@ -145,8 +148,11 @@ func (b *bed) has(path string) error {
 }
 
 func (b *bed) hasNot(path string) error {
-	if err := b.has(path); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s is still on %s (%v)", path, b.Name, err)
+	switch err := b.has(path); {
+	case err == nil:
+		return fmt.Errorf("%s is still on %s", path, b.Name)
+	case !errors.Is(err, os.ErrNotExist):
+		return err
 	}
 	return nil
 }

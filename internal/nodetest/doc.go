@@ -18,7 +18,9 @@
 // be killed and started again; [Node.Crash] and [Node.Boot] are a machine that
 // loses its power and comes back: /run is empty, the disk is kept, the boot ID
 // is another one. [Node.CutAPI] takes the API server away from one node;
-// kubetest's weather is everybody's.
+// kubetest's weather is everybody's. [Node.Find] and [Node.Signal] are for what
+// others start on the node: the runtime's calls of a plugin, and processes in
+// pods. Containers see the node's boot ID too.
 //
 // The nodes' network is a bridge: each node has eth0 with an address in
 // 192.168.77.0/24 and fd00:77::/64, 10.244.N.0/24 and fd00:10:244:N::/64 for

@@ -184,3 +184,17 @@ func Decode(raw json.RawMessage) (*current.Result, error) {
 	}
 	return network.Newest(result)
 }
+
+// Convert returns a Result.Raw at another version: the very bytes where it is
+// that version already.
+func Convert(raw json.RawMessage, version string) (json.RawMessage, error) {
+	result, err := create.CreateFromBytes(raw)
+	if err != nil {
+		return nil, network.Malformed.Errorf("decode result: %w", err)
+	}
+	own, err := read(raw, result, version)
+	if err != nil {
+		return nil, err
+	}
+	return own.Raw, nil
+}

@@ -2,6 +2,7 @@ package install
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io/fs"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +65,28 @@ func newNode(t *testing.T) *node {
 	}
 	writeFile(t, source, "plugin one", 0o755)
 	return n
+}
+
+// counted returns how often a step of this name was done from now on.
+func (n *node) counted(step string) func() int64 {
+	c := &counter{Handler: slog.DiscardHandler, step: step}
+	n.Log = slog.New(c)
+	return c.done.Load
+}
+
+type counter struct {
+	slog.Handler
+	step string
+	done atomic.Int64
+}
+
+func (c *counter) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *counter) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == c.step {
+		c.done.Add(1)
+	}
+	return nil
 }
 
 func (n *node) now() time.Time {

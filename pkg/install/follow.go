@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
@@ -21,19 +22,27 @@ func (n *Installer) Follow(ctx context.Context) error {
 	for {
 		w.add(n.watched()...)
 		_, err := n.step(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil
-		case err != nil:
-			n.say(Event{Failed, true, "", err.Error()})
-		default:
-			n.hush(Failed, "")
 		}
+		if err != nil {
+			n.say(Event{Failed, true, "", err.Error()})
+			// The file that a try writes and takes away again is a change too: to
+			// wait for one would be to try without end.
+			if pause(ctx, min(n.poll(), failedPause)) != nil {
+				return nil
+			}
+			continue
+		}
+		n.hush(Failed, "")
 		if !w.wait(ctx, n.pause()) {
 			return nil
 		}
 	}
 }
+
+// failedPause is how long a node that refuses a change is left alone.
+const failedPause = 5 * time.Second
 
 // step looks at the node once and puts right what is not. It reports whether
 // our conf is in place and made for today's cluster network.
@@ -88,6 +97,9 @@ func (n *Installer) checkConf() (placed bool, err error) {
 		n.hush(GivenUp, n.confPath())
 		return true, n.drop(copies)
 	case n.last == nil, there != nil && bytes.Equal(there, n.last):
+		if err = n.sameState(there); err != nil {
+			return false, err
+		}
 		if err = n.placeConf(want); err == nil {
 			n.tell(Event{ConfWritten, false, n.confPath(), "pods get their networks from multiplexer; the conf is made for the cluster network as it is now"})
 		}
@@ -139,6 +151,7 @@ func (n *Installer) retake(there, want []byte) (bool, error) {
 		return false, nil
 	}
 	if err := n.placeConf(want); err != nil {
+		n.confs.forget()
 		return false, err
 	}
 	n.tell(Event{ConfTaken, true, n.confPath(), "our conf " + what + ": it is put back; options belong into the installation's own configuration, not into the file"})

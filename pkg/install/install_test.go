@@ -310,6 +310,35 @@ func TestInstallOnDisksThatRefuse(t *testing.T) {
 		if n.get(pluginFile) != "the old one" || len(n.files("/opt/cni/bin")) != 1 {
 			t.Errorf("plugin %.20q, files %q", n.get(pluginFile), n.files("/opt/cni/bin"))
 		}
+		if err = n.Install(t.Context(), serving); !errors.Is(err, syscall.ENOSPC) || n.there(confFile) {
+			t.Errorf("the next try takes the old plugin for ours: %v, conf there: %t", err, n.there(confFile))
+		}
+	})
+	t.Run("bin directory that fills up", func(t *testing.T) {
+		n := newNode(t)
+		n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+		mount(t, n, "/opt/cni/bin", "size=64k", 0)
+		writes := n.counted("write")
+		n.following()
+		writeFile(t, n.path("/opt/cni/bin/big"), strings.Repeat("x", 40<<10), 0o644)
+		writeFile(t, n.Plugin, strings.Repeat("x", 30<<10), 0o755)
+		before := writes()
+		if err := os.Remove(n.path(pluginFile)); err != nil {
+			t.Fatal(err)
+		}
+		n.until("it fails", func() bool { return len(n.heard(Failed)) == 1 })
+		start := time.Now()
+		n.until("it tries again, and more often than it would give up after", func() bool { return writes()-before > retakes+2 })
+		if tries, took := writes()-before, time.Since(start); time.Duration(tries-1)*n.Poll > 2*(took+n.Poll) {
+			t.Errorf("%d tries within %s: each wakes the next", tries, took)
+		}
+		if given := n.heard(GivenUp); len(given) > 0 {
+			t.Errorf("it was put back not once: %v", given)
+		}
+		if err := os.Remove(n.path("/opt/cni/bin/big")); err != nil {
+			t.Fatal(err)
+		}
+		n.until("it is back", func() bool { return len(n.get(pluginFile)) == 30<<10 && len(n.heard(PluginTaken)) == 1 })
 	})
 	t.Run("conf directory that turns read-only, then not", func(t *testing.T) {
 		n := newNode(t)

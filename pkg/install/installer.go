@@ -185,28 +185,31 @@ func (n *Installer) checkPlugin() error {
 	if n.plugin.unchanged(h.at(path)) {
 		return nil
 	}
+	now := n.plugin
+	n.plugin = seen{} // until it is known to be ours, it is read each time
 	state, err := h.comparePlugin(n.Plugin, path)
 	if err != nil {
 		return err
 	}
 	if state == pluginSame {
-		n.had = true
+		n.had, n.plugin = true, now
 		n.hush(GivenUp, path)
 		return nil
 	}
-	if n.had {
-		if !n.plugins.allow(n.Now()) {
-			n.say(Event{GivenUp, true, path, fmt.Sprintf("the plugin is %s, and was put back %d times within %s: find who else installs %s, and stop one of them", state, retakes, retakeSpell, path)})
-			n.plugin = seen{} // look again next time
-			return nil
-		}
-		n.tell(Event{PluginTaken, true, path, fmt.Sprintf("the plugin is %s: it is put back; nothing but this installation should write %s", state, path)})
+	taken := n.had
+	if taken && !n.plugins.allow(n.Now()) {
+		n.say(Event{GivenUp, true, path, fmt.Sprintf("the plugin is %s, and was put back %d times within %s: find who else installs %s, and stop one of them", state, retakes, retakeSpell, path)})
+		return nil
 	}
 	if err = h.placePlugin(n.Plugin, path); err != nil {
+		if taken {
+			n.plugins.forget()
+		}
 		return err
 	}
-	n.had = true
-	n.plugin = seen{} // it is read the next time: by then it may be another's again
+	if n.had = true; taken {
+		n.tell(Event{PluginTaken, true, path, fmt.Sprintf("the plugin was %s: it is put back; nothing but this installation should write %s", state, path)})
+	}
 	n.tell(Event{PluginInstalled, false, path, "the plugin is in place"})
 	return nil
 }

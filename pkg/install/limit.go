@@ -24,3 +24,6 @@ func (l *limiter) allow(now time.Time) bool {
 	l.times = append(l.times, now)
 	return true
 }
+
+// forget takes back what was allowed last: it failed, and took nothing back.
+func (l *limiter) forget() { l.times = l.times[:len(l.times)-1] }

@@ -52,7 +52,10 @@ func (n *Installer) checkOther(file string) error {
 	case !n.confs.allow(n.Now()):
 		n.say(Event{GivenUp, true, file, fmt.Sprintf("%s's conf is back before ours, and first place was taken %d times within %s: stop %s", rival, retakes, retakeSpell, rival)})
 	default:
-		return n.moveAside(file, rival)
+		if err = n.moveAside(file, rival); err != nil {
+			n.confs.forget()
+		}
+		return err
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -62,29 +61,46 @@ func (n *Installer) Uninstall(ctx context.Context, r Removal) error {
 	if err := n.begin(ctx); err != nil {
 		return err
 	}
-	pods, err := n.await(ctx, r)
+	if err := n.await(ctx, r); err != nil {
+		return err
+	}
+	if err := n.locked(ctx, func() error { return n.takeConfOff(r) }); err != nil {
+		return err
+	}
+	kept, err := n.settled(ctx, r)
 	if err != nil {
-		return err
+		return fmt.Errorf("the conf is removed, the plugin not yet: %w", err)
 	}
-	if err = n.locked(ctx, func() error { return n.takeConfOff(r) }); err != nil {
-		return err
+	if kept != "" {
+		n.tell(Event{PluginKept, true, n.pluginPath(), kept})
+		return nil
 	}
+	return n.locked(ctx, n.takePluginOff)
+}
+
+// settled returns when nobody comes through our conf any more, and says for
+// whom the plugin has to stay, or "".
+func (n *Installer) settled(ctx context.Context, r Removal) (kept string, err error) {
 	if r.Home != nil {
 		if err = r.Home(ctx); err != nil {
-			return fmt.Errorf("the conf is removed, the plugin not yet: %w", err)
+			return "", err
 		}
-	}
-	if n.Paths.Runtime != network.Containerd && len(pods) > 0 {
-		// CRI-O detaches each pod by the conf that it was attached with.
-		n.tell(Event{PluginKept, true, n.pluginPath(), fmt.Sprintf("%d pods that started through multiplexer still need the plugin to be deleted, the first is %s; restart them, then uninstall again", len(pods), pods[0])})
-		return nil
 	}
 	if n.host().exists(n.pluginPath()) {
 		if err = pause(ctx, r.settle()); err != nil {
-			return fmt.Errorf("the conf is removed, the plugin not yet: %w", err)
+			return "", err
 		}
 	}
-	return n.locked(ctx, n.takePluginOff)
+	if n.Paths.Runtime == network.Containerd {
+		return "", nil
+	}
+	// CRI-O detaches each pod by the conf that it was attached with. Some came
+	// while the conf was on its way out.
+	pods, err := r.Pods(ctx)
+	if err != nil || len(pods) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("%d pods that started through multiplexer still need the plugin to be deleted, the first is %s; restart them, then uninstall again", len(pods), pods[0]), nil
 }
 
 func (r Removal) settle() time.Duration {
@@ -133,18 +149,17 @@ func (n *Installer) begin(ctx context.Context) error {
 	})
 }
 
-// await waits until no pod has networks beside the cluster network, and
-// returns the pods that are left.
-func (n *Installer) await(ctx context.Context, r Removal) ([]Pod, error) {
+// await waits until no pod has networks beside the cluster network.
+func (n *Installer) await(ctx context.Context, r Removal) error {
 	told := ""
 	for {
 		pods, err := r.Pods(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("find the pods that have networks: %w", err)
+			return fmt.Errorf("find the pods that have networks: %w", err)
 		}
-		left := slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return !p.needs() })
+		left := slices.DeleteFunc(pods, func(p Pod) bool { return !p.needs() })
 		if len(left) == 0 {
-			return pods, nil
+			return nil
 		}
 		if now := names(left); now != told && r.Waiting != nil {
 			told = now
@@ -155,7 +170,7 @@ func (n *Installer) await(ctx context.Context, r Removal) ([]Pod, error) {
 			failed = detach(ctx, r.Detach, left)
 		}
 		if err = pause(ctx, min(n.poll(), time.Second)); err != nil {
-			return nil, network.Again.Errorf("%w", errors.Join(fmt.Errorf("%d pods still have networks: %s; drain the node, or use --force; new pods that ask for networks wait until then", len(left), names(left)), failed))
+			return network.Again.Errorf("%w", errors.Join(fmt.Errorf("%d pods still have networks: %s; drain the node, or use --force; new pods that ask for networks wait until then", len(left), names(left)), failed))
 		}
 	}
 }
@@ -205,30 +220,33 @@ func (n *Installer) takeConfOff(r Removal) error {
 		return err
 	}
 	if conf != nil {
+		next, nextErr := n.next()
+		if nextErr != nil {
+			return nextErr
+		}
 		if err = n.host().remove(n.confPath()); err != nil {
 			return err
 		}
-		n.tell(Event{Removed, false, n.confPath(), "the cluster network is first again"})
+		n.tell(Event{Removed, next.warn, n.confPath(), next.text})
 	}
 	return n.drop(n.copies())
 }
 
 // restore gives confs that were moved aside their names back, while ours is
-// still in place.
+// still in place. Of several with one name the last counts, and no file that
+// its owner wrote since is touched.
 func (n *Installer) restore(aside []move) error {
 	h := n.host()
-	for _, m := range aside {
-		if !h.exists(m.To) {
+	for _, m := range slices.Backward(aside) {
+		if !h.exists(m.To) || h.exists(m.From) {
 			continue
 		}
 		list, err := h.folder().List(m.To, network.AlwaysMore)
 		if err != nil {
 			return err
 		}
-		for _, plugin := range list.Types() {
-			if !h.exists(filepath.Join(n.Paths.BinDir, plugin)) {
-				return network.Invalid.Errorf("restore %s: its plugin %q is not in %s, and no pod could start: install it, or leave --restore out", m.From, plugin, n.Paths.BinDir)
-			}
+		if plugin := n.lacks(list); plugin != "" {
+			return network.Invalid.Errorf("restore %s: its plugin %q is not in %s, and no pod could start: install it, or leave --restore out", m.From, plugin, n.Paths.BinDir)
 		}
 		if err = h.move(m.To, m.From); err != nil {
 			return err
@@ -243,6 +261,12 @@ func (n *Installer) takePluginOff() error {
 	h := n.host()
 	if m, err := n.uninstalling(); err != nil || m == nil {
 		return errors.Join(err, network.Again.Errorf("somebody installed multiplexer again meanwhile (%s is gone): the plugin stays", n.markerPath()))
+	}
+	if placed, err := FindPlaced(n.Root, n.Paths.ConfDir); err != nil || placed != nil {
+		if placed != nil {
+			err = network.Invalid.Errorf("%s calls multiplexer too, and without the plugin no pod could start, so the plugin stays: take multiplexer out of that file, or remove it, then uninstall again", placed.Path)
+		}
+		return err
 	}
 	for _, path := range []string{n.pluginPath(), temporary(n.pluginPath()), temporary(n.confPath())} {
 		if !h.exists(path) {

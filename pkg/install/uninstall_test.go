@@ -204,6 +204,13 @@ func TestUninstallFromCRIO(t *testing.T) {
 	}
 	wantText(t, fmt.Sprint(n.heard(PluginKept)), "1 pods", "shop/web", "uninstall again")
 	j.set()
+	// A pod that came while the conf went needs it as well.
+	r := n.removal(j)
+	r.Home = func(context.Context) error { j.set(plain()); return nil }
+	if err := n.restarted().Uninstall(t.Context(), r); err != nil || !n.there(pluginFile) {
+		t.Errorf("err %v, plugin there: %t", err, n.there(pluginFile))
+	}
+	j.set()
 	if err := n.restarted().Uninstall(t.Context(), n.removal(j)); err != nil || n.there(pluginFile) {
 		t.Errorf("err %v, plugin there: %t", err, n.there(pluginFile))
 	}
@@ -269,6 +276,20 @@ func TestUninstallRestoresMultus(t *testing.T) {
 		r := n.removal(&journals{})
 		r.Restore = true
 		if err := n.restarted().Uninstall(t.Context(), r); err != nil || n.get("/etc/cni/net.d/00-a-multus.conf") != multusFirst {
+			t.Errorf("err %v, files %q", err, n.files("/etc/cni/net.d"))
+		}
+	})
+	t.Run("asked, and it was moved twice", func(t *testing.T) {
+		n := install(t)
+		n.put("/opt/cni/bin/multus-shim", "")
+		newer := strings.Replace(multusFirst, "0.3.1", "1.0.0", 1)
+		n.put("/etc/cni/net.d/00-a-multus.conf", newer)
+		if err := n.Install(t.Context(), serving); err != nil {
+			t.Fatal(err)
+		}
+		r := n.removal(&journals{})
+		r.Restore = true
+		if err := n.restarted().Uninstall(t.Context(), r); err != nil || n.get("/etc/cni/net.d/00-a-multus.conf") != newer {
 			t.Errorf("err %v, files %q", err, n.files("/etc/cni/net.d"))
 		}
 	})

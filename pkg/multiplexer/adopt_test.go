@@ -444,6 +444,14 @@ func TestGCWithPodsOfMultus(t *testing.T) {
 	}
 	m.want(m.calls(), []string{"GC a "})
 	m.want(m.leases("a"), 2)
+	// A DEL of c1 was killed before it wrote anything: what c1 has is in Multus's record still.
+	m.write("state/journal/c1", "")
+	m.forget()
+	if e := m.call("GC", "", m.valid("c1", "c2")).Error(); e != nil {
+		t.Fatal(e)
+	}
+	m.want(m.leases("a"), 2)
+	m.must(os.Remove(m.file("state/journal/c1")))
 	// A record that cannot be read: nobody knows what c1 has.
 	m.must(os.Truncate(m.record("c1"), 10))
 	m.forget()

@@ -88,6 +88,6 @@ func (c *call) checkCluster(ctx context.Context) error {
 		return err
 	}
 	return c.runner.Check(ctx, attachment, delegate.Request{
-		ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: c.config.PrevResult,
+		ContainerID: c.args.ContainerID, Netns: c.args.Netns, PrevResult: replayed(&attachment.List, c.config.PrevResult),
 	})
 }

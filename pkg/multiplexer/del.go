@@ -131,7 +131,7 @@ func (c *call) delCluster(ctx context.Context, own container, request delegate.R
 	if err != nil {
 		return err
 	}
-	request.ContainerID, request.Netns, request.PrevResult = own.id, own.netns, c.config.PrevResult
+	request.ContainerID, request.Netns, request.PrevResult = own.id, own.netns, replayed(&attachment.List, c.config.PrevResult)
 	return c.runner.Del(ctx, attachment, request)
 }
 

@@ -50,6 +50,30 @@ func TestDelSucceedsWhenThereIsNothing(t *testing.T) {
 	f.ok("DEL", "c1")
 }
 
+// What the runtime kept of a container without a journal is at the version of
+// our conf. The cluster network's plugins get it at theirs, or they would
+// refuse every DEL: flannel's list is 0.3.1.
+func TestDelConvertsWhatTheRuntimeKept(t *testing.T) {
+	for version, want := range map[string]any{
+		"0.3.1": nil,
+		"0.4.0": obj{"cniVersion": "0.4.0", "dns": obj{}, "ips": []any{obj{"version": "4", "address": "10.0.0.2/24"}}},
+		"1.0.0": obj{"cniVersion": "1.0.0", "ips": []any{obj{"address": "10.0.0.2/24"}}},
+	} {
+		f := newFixture(t)
+		list := f.list("cluster", "10.0.0.0/24", obj{"CHECK": []any{obj{"sleep": "0s"}}})
+		list["cniVersion"] = version
+		f.write("net.d/10-cluster.conflist", list)
+		f.config = obj{"prevResult": obj{"cniVersion": "1.1.0", "ips": []any{obj{"address": "10.0.0.2/24"}}}}
+		f.ok("DEL", "old")
+		f.want(f.conf(f.called("DEL")[0])["prevResult"], want)
+		if version == "0.3.1" {
+			continue // it knows no CHECK
+		}
+		f.ok("CHECK", "old")
+		f.want(f.conf(f.called("CHECK")[0])["prevResult"], want)
+	}
+}
+
 func TestDelWithoutNamespace(t *testing.T) {
 	for name, lose := range map[string]func(f *fixture){
 		"CNI_NETNS empty":          func(f *fixture) { f.netns = "" },

@@ -111,6 +111,7 @@ func (c *call) known(ctx context.Context) (*inventory, []error) {
 		return inv, []error{err}
 	}
 	var failed []error
+	var journaled []string // an empty journal is one that a killed DEL had just made
 	for _, id := range containers {
 		contents, readErr := c.store.Read(id)
 		switch {
@@ -121,9 +122,12 @@ func (c *call) known(ctx context.Context) (*inventory, []error) {
 			failed = append(failed, network.IO.Errorf("container %s: its journal in %s is damaged; delete the pod, and it is released", id, c.config.StateDir))
 		default:
 			c.take(inv, id, contents)
+			if contents.Usable() {
+				journaled = append(journaled, id)
+			}
 		}
 	}
-	containers = append(containers, c.takeMultus(inv, containers)...)
+	containers = append(containers, c.takeMultus(inv, journaled)...)
 	inv.unknown = slices.ContainsFunc(c.config.ValidAttachments, func(v types.GCAttachment) bool {
 		return !slices.Contains(containers, v.ContainerID)
 	})

@@ -100,11 +100,18 @@ func (c *call) detach(ctx context.Context, entry *journal.Entry, i int, netns st
 // not know it.
 func prevResult(record *journal.Record) json.RawMessage { return replayed(&record.List, record.Result) }
 
+// replayed is a result as a list's plugins can read it. What the runtime or
+// Multus kept is at another version than the list's; a plugin would refuse
+// that, and the container could never be deleted.
 func replayed(list *network.List, result json.RawMessage) json.RawMessage {
-	if known, err := version.GreaterThanOrEqualTo(list.CNIVersion, "0.4.0"); err != nil || !known {
+	if known, err := version.GreaterThanOrEqualTo(list.CNIVersion, "0.4.0"); err != nil || !known || result == nil {
 		return nil
 	}
-	return result
+	converted, err := delegate.Convert(result, list.CNIVersion)
+	if err != nil {
+		return result // whose it is may know better
+	}
+	return converted
 }
 
 // leastShare is what one of many gets if there is that much: a share that is

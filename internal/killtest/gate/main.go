@@ -36,7 +36,7 @@ func main() {
 func pass(verb string, args *skel.CmdArgs) error {
 	var kube struct {
 		types.CommonArgs
-		K8S_POD_NAME types.UnmarshallableString //nolint:revive // the name that it has in CNI_ARGS
+		K8S_POD_NAME types.UnmarshallableString // the name that it has in CNI_ARGS
 	}
 	kube.IgnoreUnknown = true
 	if err := types.LoadArgs(args.Args, &kube); err != nil {

@@ -13,9 +13,9 @@ func showNICs() {
 		fmt.Println("nics:", err)
 	}
 	for _, nic := range nics {
-		addresses, err := nic.Addrs()
-		if err != nil {
-			fmt.Println("nics:", err)
+		addresses, addrsErr := nic.Addrs()
+		if addrsErr != nil {
+			fmt.Println("nics:", addrsErr)
 		}
 		fmt.Println("nic", nic.Name, strings.Trim(fmt.Sprint(addresses), "[]"))
 	}
