@@ -11,9 +11,11 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// attached are the containers that the plugin attached, as their journals say.
+// attached are the containers that the plugin attached, as their journals say,
+// and those of Multus that it has to detach.
 type attached struct {
-	store *journal.Store
+	store  *journal.Store
+	multus multusPods
 }
 
 // pods lists them all, those included that a call works on.
@@ -22,7 +24,10 @@ func (a attached) pods(context.Context) ([]install.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pods []install.Pod
+	pods, err := a.multus.pods(containers)
+	if err != nil {
+		return nil, err
+	}
 	for _, container := range containers {
 		contents, readErr := a.store.Read(container)
 		switch {

@@ -173,5 +173,5 @@ func configOf(n *install.Installer) (*network.Config, error) {
 
 func tellEvent(out io.Writer, e install.Event) {
 	// Nobody reads it if this fails, and the work goes on.
-	_, _ = fmt.Fprintf(out, "%s %s: %s\n", e.Reason, e.File, e.Message)
+	_, _ = fmt.Fprintln(out, lines(fmt.Sprintf("%s %s: %s", e.Reason, e.File, e.Message)))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
@@ -44,6 +45,15 @@ func (n *tree) put(path, content string) {
 		n.Fatal(err)
 	}
 }
+
+func (n *tree) remove(path string) {
+	n.Helper()
+	if err := os.Remove(n.at(path)); err != nil {
+		n.Fatal(err)
+	}
+}
+
+func base64Of(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
 func (n *tree) get(path string) string {
 	raw, err := os.ReadFile(n.at(path))
@@ -247,7 +257,7 @@ func TestAttached(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	pods, err := attached{store}.pods(t.Context())
+	pods, err := attached{store: store}.pods(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

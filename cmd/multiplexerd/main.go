@@ -21,6 +21,7 @@ var version = "dev" // set by the linker
 
 func main() {
 	if err := command().Execute(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "Error:", lines(err.Error())) // the exit status says it too
 		os.Exit(1)
 	}
 }
@@ -31,7 +32,7 @@ func command() *cobra.Command {
 		Short:         "The agent of a node, and a look at what multiplexer did there",
 		Version:       version,
 		SilenceUsage:  true,
-		SilenceErrors: false,
+		SilenceErrors: true, // main prints them
 	}
 	root.AddCommand(runCommand(), journalCommand(), vfsCommand(), devicesCommand(), installCommand(), uninstallCommand(), migrateCommand(), pauseCommand(), awaitCommand())
 	addLook(root)
@@ -140,6 +141,17 @@ func table(out io.Writer, rows [][]string) error {
 		}
 	}
 	return w.Flush()
+}
+
+// lines is a text of several lines that no terminal obeys: what plugins say
+// can repeat what the author of a definition wrote.
+func lines(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' {
+			return r
+		}
+		return visible(r)
+	}, text)
 }
 
 func visible(r rune) rune {

@@ -94,14 +94,17 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 		Root: f.root, Paths: paths, Options: options, Now: time.Now, Log: log,
 		Tell: func(e install.Event) { tellEvent(out, e) },
 	}
-	nodes := attached{store: &journal.Store{Dir: f.at(placed.stateDir), Now: time.Now}}
+	nodes := attached{
+		store:  &journal.Store{Dir: f.at(placed.stateDir), Now: time.Now},
+		multus: multusPods{root: f.root, dir: placed.cniDir, heir: func() bool { return n.MultusIsNext(f.restore) }},
+	}
 	removal := install.Removal{
 		Pods: nodes.pods, Restore: f.restore, Settle: f.settle,
 		Waiting: func(pods []install.Pod) { tellWaiting(out, pods, f.force) },
 		Home:    func(ctx context.Context) error { return f.devices.home(ctx, f.at(placed.stateDir), log) },
 	}
 	if f.force {
-		d := detacher{store: nodes.store, flags: &f.nodeFlags, conf: placed, paths: func() install.Paths { return n.Paths }}
+		d := detacher{store: nodes.store, multus: nodes.multus, flags: &f.nodeFlags, conf: placed, paths: func() install.Paths { return n.Paths }}
 		removal.Detach = d.detach
 	}
 	if err = n.Uninstall(ctx, removal); err != nil {
@@ -132,7 +135,7 @@ func (f *uninstallFlags) runtime(stateDir string, log *slog.Logger) string {
 // placed reads our conf on the node. One that cannot be read, or says nothing
 // that counts, stops nobody from uninstalling.
 func (f *uninstallFlags) placed(confDir string, log *slog.Logger) (placedConf, error) {
-	p := placedConf{stateDir: f.stateDir}
+	p := placedConf{stateDir: f.stateDir, cniDir: network.MultusRecords}
 	if f.stateDir != "" && !filepath.IsAbs(f.stateDir) {
 		return p, fmt.Errorf("--state-dir %q: want an absolute path", f.stateDir)
 	}
@@ -140,7 +143,7 @@ func (f *uninstallFlags) placed(confDir string, log *slog.Logger) (placedConf, e
 	if err == nil && found != nil {
 		var config *network.Config
 		if config, err = network.ParseForDEL(found.Entry); err == nil {
-			p.entry = found.Entry
+			p.entry, p.cniDir = found.Entry, config.CNIDir
 			p.stateDir = cmp.Or(p.stateDir, config.StateDir)
 		}
 	}
@@ -154,6 +157,7 @@ func (f *uninstallFlags) placed(confDir string, log *slog.Logger) (placedConf, e
 // placedConf is what the conf on the node says.
 type placedConf struct {
 	stateDir string
+	cniDir   string // of Multus's records
 	entry    []byte // as the runtime hands it to the plugin; nil where there is no conf
 }
 
@@ -166,22 +170,26 @@ func tellWaiting(out io.Writer, pods []install.Pod, force bool) {
 	}
 	_, _ = fmt.Fprintf(out, "%d pods %s:\n", len(pods), what) // nobody reads it if this fails
 	for _, p := range pods {
-		_, _ = fmt.Fprintf(out, "  %s\n", p)
+		_, _ = fmt.Fprintln(out, " ", lines(p.String()))
 	}
 }
 
 // detacher takes networks away from pods that run. Only the plugin writes
 // journals: it is told by a mark, and called, if it can be from here.
 type detacher struct {
-	store *journal.Store
-	flags *nodeFlags
-	conf  placedConf
-	paths func() install.Paths
+	store  *journal.Store
+	multus multusPods
+	flags  *nodeFlags
+	conf   placedConf
+	paths  func() install.Paths
 }
 
 func (d *detacher) detach(ctx context.Context, pod install.Pod) error {
 	contents, err := d.store.Read(pod.Container)
 	if errors.Is(err, journal.ErrAbsent) {
+		if d.multus.pod(pod.Container) != nil {
+			return errors.New("Multus attached it: delete the pod")
+		}
 		return nil
 	}
 	if err != nil {

@@ -290,13 +290,20 @@ func TestUninstallBesideTheAgent(t *testing.T) {
 // --force: the plugin takes the networks away at the runtime's next call, and
 // the pod's status says so.
 func TestForceIsShown(t *testing.T) {
-	n := installing(t)
+	n := installing(t, "--installation", "one")
 	n.Define("shop", "forc-a", n.List("forc-a", "10.50.0.0/24"), "")
 	p := n.Pod("forc-web", "forc-a")
 	n.StartAgent()
 	n.WaitReady()
 	n.OKByConf("ADD", p)
 	n.untilStatus(p, 2)
+	n.must(os.WriteFile(n.File("state/uninstalling"), []byte(`{"installation":"one"}`), 0o600))
+	select {
+	case <-n.agent.ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the agent goes on with its devices")
+	}
+	n.StartAgent()
 	n.must(os.WriteFile(n.File("state/release/"+p.Container), []byte("networks\n"), 0o600))
 	n.OKByConf("STATUS", p)
 	n.Until("the status has the cluster network alone", func() (bool, string) {

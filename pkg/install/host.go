@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -81,12 +82,32 @@ func (h host) private(dir string) error {
 	defer f.Close()
 	info, err := f.Stat()
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		if err = onlyOurs(f, dir); err != nil {
+			return err
+		}
 		err = f.Chmod(info.Mode().Perm() &^ 0o077)
 	}
 	if err != nil {
 		return network.IO.Errorf("others may look into %s: chmod go-rwx %s as root: %w", dir, dir, err)
 	}
 	return nil
+}
+
+// onlyOurs refuses a directory that others use: /run, by a slip of the pen,
+// would be closed to the whole node.
+func onlyOurs(f *os.File, dir string) error {
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return network.IO.Errorf("look into a directory of the node: %w", err)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "lost+found" })
+	ours := func(name string) bool {
+		return slices.Contains([]string{"journal", "cluster.json", "devices.json", "pools.json", "provision.json", "vf", "pf", "install.lock"}, name)
+	}
+	if len(names) == 0 || slices.ContainsFunc(names, ours) {
+		return nil
+	}
+	return network.Invalid.Errorf("%s is open to others and stays so, since it holds %q, which is not multiplexer's: give stateDir a directory of its own", dir, names[0])
 }
 
 // Private makes the plugin's state directory root's alone, for an agent that

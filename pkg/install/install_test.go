@@ -76,6 +76,16 @@ func TestStateIsMadePrivate(t *testing.T) {
 	if err := Private(t.TempDir() + "/none"); err != nil {
 		t.Errorf("a directory that is not there: %v", err)
 	}
+	n := newNode(t)
+	n.put("/var/lib/cni/multiplexer/dbus", "somebody else's")
+	if err := Private(n.path("/var/lib/cni/multiplexer")); err == nil || !strings.Contains(err.Error(), `it holds "dbus", which is not multiplexer's`) || state(n) != 0o755 {
+		t.Errorf("a directory that others use: %v, mode %o", err, state(n))
+	}
+	n = newNode(t)
+	n.put("/var/lib/cni/multiplexer/lost+found/1", "a file system of its own")
+	if err := Private(n.path("/var/lib/cni/multiplexer")); err != nil || state(n) != 0o700 {
+		t.Errorf("a file system: %v, mode %o", err, state(n))
+	}
 }
 
 func TestInstallWaitsForTheAgent(t *testing.T) {

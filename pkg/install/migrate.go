@@ -89,8 +89,10 @@ func spelled(in map[string]json.RawMessage) map[string]json.RawMessage {
 
 func isMultus(raw json.RawMessage) bool {
 	var name string
-	return json.Unmarshal(raw, &name) == nil && (name == "multus" || name == "multus-shim")
+	return json.Unmarshal(raw, &name) == nil && multusType(name)
 }
+
+func multusType(name string) bool { return name == "multus" || name == "multus-shim" }
 
 func orNone(raw json.RawMessage) string {
 	if raw == nil {

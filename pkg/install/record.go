@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -87,6 +88,19 @@ func (h host) writeJSON(path string, value any) error {
 	return h.replace(path, bytes.NewReader(raw), 0o600)
 }
 
+// installed reads where things are; nil where nothing says it.
+func (n *Installer) installed() (*record, error) {
+	var r record
+	there, err := n.host().readJSON(n.recordPath(), &r)
+	if err != nil || !there {
+		return nil, err
+	}
+	if !filepath.IsAbs(r.ConfDir) || !filepath.IsAbs(r.BinDir) {
+		return nil, network.Malformed.Errorf("%s: confDir %q and binDir %q are no absolute paths; remove the file, and the flags count", n.recordPath(), r.ConfDir, r.BinDir)
+	}
+	return &r, nil
+}
+
 // recordNow writes down where things are. What an earlier installation moved
 // aside is not forgotten.
 func (n *Installer) recordNow(more ...move) error {
@@ -112,10 +126,19 @@ func (n *Installer) uninstalling() (*Uninstall, error) {
 func (h host) uninstalling(marker string) (*Uninstall, error) {
 	var m Uninstall
 	there, err := h.readJSON(marker, &m)
-	if errors.Is(err, network.Malformed) {
+	if errors.Is(err, network.Malformed) || errors.Is(err, network.Invalid) {
 		return &Uninstall{}, nil
 	}
-	if err != nil || !there {
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		if _, err = os.Lstat(h.at(marker)); err == nil { // a link to nowhere
+			return &Uninstall{}, nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
 		return nil, err
 	}
 	return &m, nil

@@ -130,12 +130,13 @@ func (n *Installer) begin(ctx context.Context) error {
 		return err
 	}
 	return n.locked(ctx, func() error {
-		var r record
-		known, err := n.host().readJSON(n.recordPath(), &r)
+		r, err := n.installed()
 		if err != nil {
 			return err
 		}
-		if known {
+		if r == nil {
+			r = &record{}
+		} else {
 			n.Paths.ConfDir, n.Paths.BinDir = r.ConfDir, r.BinDir
 			if r.Runtime != "" {
 				n.Paths.Runtime = r.Runtime

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -232,6 +233,46 @@ func TestUninstallFindsWhatWasInstalled(t *testing.T) {
 	}
 	if n.there(pluginFile) {
 		t.Error("the plugin is still there")
+	}
+}
+
+// A record that says nothing must not look like a node that is clean.
+func TestUninstallByASpoiltRecord(t *testing.T) {
+	for _, spoilt := range []string{"", "{}", "null", "[]", `{"confDir":"etc","binDir":"/opt/cni/bin"}`} {
+		n := newInstalled(t)
+		const file = "/var/lib/cni/multiplexer/" + recordFile
+		n.put(file, spoilt)
+		err := n.restarted().Uninstall(t.Context(), n.removal(&journals{}))
+		if !errors.Is(err, network.Malformed) || !strings.Contains(err.Error(), "remove") || !n.there(confFile) {
+			t.Errorf("%q: %v, conf there: %t", spoilt, err, n.there(confFile))
+		}
+		if err = os.Remove(n.path(file)); err != nil {
+			t.Fatal(err)
+		}
+		if err = n.restarted().Uninstall(t.Context(), n.removal(&journals{})); err != nil || n.there(confFile) || n.there(pluginFile) {
+			t.Errorf("%q, removed: %v", spoilt, err)
+		}
+	}
+}
+
+// The plugin asks only whether the marker is there: so does everybody else.
+func TestMarkerOfAnyKindCounts(t *testing.T) {
+	for name, place := range map[string]func(path string) error{
+		"empty":     func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"FIFO":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link":      func(path string) error { return os.Symlink("/nowhere", path) },
+	} {
+		n := newInstalled(t)
+		if err := place(n.path(markerFile)); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := ReadUninstall(n.root, "/var/lib/cni/multiplexer"); err != nil || m == nil {
+			t.Errorf("%s: %v %v", name, m, err)
+		}
+		if err := n.restarted().Install(t.Context(), serving); err != nil || n.there(markerFile) {
+			t.Errorf("%s: install ends it: %v, marker there: %t", name, err, n.there(markerFile))
+		}
 	}
 }
 

@@ -451,14 +451,17 @@ func TestGCWithPodsOfMultus(t *testing.T) {
 		t.Fatal(e)
 	}
 	m.want(m.leases("a"), 2)
-	m.must(os.Remove(m.file("state/journal/c1")))
-	// A record that cannot be read: nobody knows what c1 has.
+	// And the record cannot be read: nobody knows what c1 has.
 	m.must(os.Truncate(m.record("c1"), 10))
-	m.forget()
-	if e := m.call("GC", "", m.valid("c1", "c2")).Error(); e != nil {
-		t.Fatal(e)
+	for range 2 {
+		m.forget()
+		if e := m.call("GC", "", m.valid("c1", "c2")).Error(); e != nil {
+			t.Fatal(e)
+		}
+		m.want(m.calls(), []string(nil))
+		m.want(m.leases("a"), 2)
+		m.must(os.RemoveAll(m.file("state/journal/c1")))
 	}
-	m.want(m.calls(), []string(nil))
 }
 
 // What Multus left of a container that is gone, GC releases.

@@ -111,7 +111,7 @@ func (c *call) known(ctx context.Context) (*inventory, []error) {
 		return inv, []error{err}
 	}
 	var failed []error
-	var journaled []string // an empty journal is one that a killed DEL had just made
+	var journaled []string // whose attachments are known; an empty journal is one that a killed DEL had just made
 	for _, id := range containers {
 		contents, readErr := c.store.Read(id)
 		switch {
@@ -127,9 +127,9 @@ func (c *call) known(ctx context.Context) (*inventory, []error) {
 			}
 		}
 	}
-	containers = append(containers, c.takeMultus(inv, journaled)...)
+	journaled = append(journaled, c.takeMultus(inv, journaled)...)
 	inv.unknown = slices.ContainsFunc(c.config.ValidAttachments, func(v types.GCAttachment) bool {
-		return !slices.Contains(containers, v.ContainerID)
+		return !slices.Contains(journaled, v.ContainerID)
 	})
 	if inv.unknown {
 		c.log.Warn("GC of secondary networks is left out while containers from before the installation run")

@@ -21,13 +21,9 @@ import (
 // it is being taken off the node (docs/adr/0017). It comes after the journal
 // was begun: whoever wrote the file and then reads the journals sees the pod.
 func (c *call) uninstalling(ctx context.Context, pod plan.Pod) error {
-	file := filepath.Join(c.config.StateDir, network.UninstallingFile)
-	_, err := os.Lstat(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return network.IO.Errorf("see whether multiplexer is being uninstalled: %w", err)
+	file, there, err := c.marker()
+	if err != nil || !there {
+		return err
 	}
 	if strings.TrimSpace(pod.Annotations[network.DefaultNetworkAnnotation]) == "" {
 		more, moreErr := c.planner.HasMore(ctx, pod)
@@ -38,15 +34,33 @@ func (c *call) uninstalling(ctx context.Context, pod plan.Pod) error {
 	return network.Again.Errorf("pod %s asks for more than the cluster network, and multiplexer is being uninstalled from this node (%s): let another node have the pod, or run multiplexerd install here to keep multiplexer", pod, file)
 }
 
+// marker is the file that says so, and whether it is there.
+func (c *call) marker() (file string, there bool, err error) {
+	file = filepath.Join(c.config.StateDir, network.UninstallingFile)
+	_, err = os.Lstat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, false, nil
+	}
+	if err != nil {
+		return file, false, network.IO.Errorf("see whether multiplexer is being uninstalled: %w", err)
+	}
+	return file, true, nil
+}
+
 // releaseNetworks takes away what a living container has beside the cluster
 // network, if that was ordered: uninstall --force. A mark without an order was
-// a wrong suspicion. The journal goes on, and DEL releases the cluster network.
+// a wrong suspicion, and an order ends with its uninstall, which an install
+// calls off. The journal goes on, and DEL releases the cluster network.
 func (c *call) releaseNetworks(ctx context.Context, entry *journal.Entry, order, netns string) error {
 	ordered, err := c.store.NetworksMarked(entry.Header.Container)
 	if err != nil {
 		return err
 	}
-	if !ordered && entry.Detaching == "" {
+	_, standing, err := c.marker()
+	if err != nil {
+		return err
+	}
+	if entry.Detaching == "" && !(ordered && standing) {
 		return entry.Unmark()
 	}
 	if err = entry.AwaitOrphan(ctx, orphanPatience); err != nil {

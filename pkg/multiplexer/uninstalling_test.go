@@ -111,7 +111,31 @@ func TestUninstallingPlain(t *testing.T) {
 }
 
 // forceMark is what uninstall --force writes.
-func (f *fixture) forceMark(container string) { f.write("state/release/"+container, "networks\n") }
+func (f *fixture) forceMark(container string) {
+	f.Helper()
+	f.uninstalling(true)
+	f.write("state/release/"+container, "networks\n")
+}
+
+// unmarked is a snapshot without the marker.
+func (f *fixture) unmarked() string {
+	f.Helper()
+	f.uninstalling(false)
+	return f.snapshot()
+}
+
+// An uninstall that was called off takes nothing from anybody.
+func TestNetworksStayIfTheUninstallIsCalledOff(t *testing.T) {
+	f := newFixture(t)
+	f.define("a")
+	f.networks("a").ok("ADD", "c1")
+	f.forceMark("c1")
+	f.uninstalling(false)
+	f.forget()
+	f.ok("STATUS", "")
+	f.want(f.detached(), []string(nil))
+	f.want(f.marks(), []string(nil))
+}
 
 // A container that is ordered to give its networks up goes on with the cluster
 // network alone; its DEL releases that.
@@ -159,7 +183,7 @@ func TestNetworksDetached(t *testing.T) {
 			f.ok("STATUS", "")
 			f.ok("DEL", "c1")
 			f.want(f.detached(), []string{"DEL cluster eth0"})
-			nettest.RequireSame(t, before, f.snapshot())
+			nettest.RequireSame(t, before, f.unmarked())
 		})
 	}
 }
@@ -241,7 +265,7 @@ func TestNetworksDetachedAgain(t *testing.T) {
 			f.want(f.detached(), want)
 			f.want(f.marks(), []string(nil))
 			f.ok("DEL", "c1")
-			nettest.RequireSame(t, before, f.snapshot())
+			nettest.RequireSame(t, before, f.unmarked())
 		})
 	}
 }
@@ -262,7 +286,7 @@ func TestNetworksDetachedOfTheDead(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	f.want(f.calls(), []string{"DEL a net1", "DEL cluster eth0"})
-	nettest.RequireSame(t, before, f.snapshot())
+	nettest.RequireSame(t, before, f.unmarked())
 }
 
 // A pod behind another plugin in the node's own list: all that is in the
@@ -283,7 +307,7 @@ func TestNetworksDetachedInAChain(t *testing.T) {
 	f.want(f.calls(), []string{"DEL a net1"})
 	f.ok("DEL", "c1")
 	f.want(f.calls(), []string{"DEL a net1"})
-	nettest.RequireSame(t, before, f.snapshot())
+	nettest.RequireSame(t, before, f.unmarked())
 }
 
 // What a killed plugin had begun is ended first, and then done.
@@ -318,7 +342,7 @@ func TestNetworksDetachedAfterAKill(t *testing.T) {
 	f.want(fmt.Sprint(f.detached()), "[DEL b net2 DEL b net2 DEL a net1]")
 	f.ok("CHECK", "c1")
 	f.ok("DEL", "c1")
-	nettest.RequireSame(t, before, f.snapshot())
+	nettest.RequireSame(t, before, f.unmarked())
 }
 
 // A kill after any line of the journal, and before the line that says what was
@@ -338,7 +362,7 @@ func TestNetworksDetachedFromAnyLine(t *testing.T) {
 	done, err := os.ReadFile(f.file("state/journal/c1"))
 	f.must(err)
 	f.ok("DEL", "c1")
-	nettest.RequireSame(t, before, f.snapshot())
+	nettest.RequireSame(t, before, f.unmarked())
 	if !bytes.HasPrefix(done, attached) || bytes.Count(done[len(attached):], []byte("\n")) < 6 {
 		t.Fatalf("not as this test takes it:\n%s", done)
 	}
@@ -362,7 +386,7 @@ func TestNetworksDetachedFromAnyLine(t *testing.T) {
 				f.ok("CHECK", "c1")
 			}
 			f.ok("DEL", "c1")
-			nettest.RequireSame(t, before, f.snapshot())
+			nettest.RequireSame(t, before, f.unmarked())
 		}
 		if end == len(done) {
 			break

@@ -161,6 +161,17 @@ func (r *Record) Gone(root string) bool {
 	return known
 }
 
+// Lives reports that a namespace of the container's was recorded, and is there.
+func (r *Record) Lives(root string) bool {
+	return slices.ContainsFunc(r.Attachments, func(a Attachment) bool {
+		if a.Netns == "" {
+			return false
+		}
+		_, err := os.Lstat(filepath.Join(root, a.Netns))
+		return err == nil
+	})
+}
+
 // Containers returns the containers that Multus keeps a list for.
 func Containers(dir string) ([]string, error) {
 	files, err := os.ReadDir(dir)

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/install"
+	"github.com/multiplexer-cni/multiplexer/pkg/multus"
+)
+
+// multusPods are the containers that Multus attached, as its records say.
+type multusPods struct {
+	root, dir string      // dir is the node's path, "" = there are none
+	heir      func() bool // whether Multus detaches them, once we are gone
+}
+
+// pods lists those that live, have more than the cluster network, and only
+// multiplexer can detach: no journal is theirs yet.
+func (m multusPods) pods(journaled []string) ([]install.Pod, error) {
+	if m.dir == "" || m.heir() {
+		return nil, nil
+	}
+	containers, err := multus.Containers(m.path())
+	if err != nil {
+		return nil, err
+	}
+	var pods []install.Pod
+	for _, id := range containers {
+		if slices.Contains(journaled, id) {
+			continue
+		}
+		if pod := m.pod(id); pod != nil {
+			pods = append(pods, *pod)
+		}
+	}
+	return pods, nil
+}
+
+// pod is one container, nil if nothing of it is to be waited for.
+func (m multusPods) pod(id string) *install.Pod {
+	record, err := multus.Read(m.path(), id, multus.Call{})
+	if err != nil || record == nil || !record.Lives(m.root) {
+		return nil
+	}
+	pod := install.Pod{Container: id}
+	for i := range record.Attachments {
+		a := &record.Attachments[i]
+		if !a.Cluster {
+			pod.Networks = append(pod.Networks, a.Reference)
+		}
+		if name := podName(a.Args); name != "" {
+			pod.Name = name
+		}
+	}
+	if len(pod.Networks) == 0 {
+		return nil
+	}
+	pod.Networks[0] = "attached by Multus: " + pod.Networks[0]
+	return &pod
+}
+
+// podName is namespace/name as CNI_ARGS have it, or "".
+func podName(args [][2]string) string {
+	of := map[string]string{}
+	for _, kv := range args {
+		of[kv[0]] = kv[1]
+	}
+	if of["K8S_POD_NAME"] == "" {
+		return ""
+	}
+	return of["K8S_POD_NAMESPACE"] + "/" + of["K8S_POD_NAME"]
+}
+
+func (m multusPods) path() string { return filepath.Join("/", m.root, m.dir) }

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A pod that Multus attached is waited for by uninstall, unless Multus is to
+// detach it: nobody else would release its second network.
+func TestUninstallWaitsForPodsOfMultus(t *testing.T) {
+	n := newTree(t)
+	record := func(network, ifname string) string {
+		conf := fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"plugins":[{"type":"bridge"}]}`, network)
+		raw, err := json.Marshal(map[string]any{
+			"kind": "cniCacheV1", "containerId": "c1", "ifName": ifname, "networkName": network, "netns": "/run/netns/c1", "config": []byte(conf),
+			"cniArgs": [][2]string{{"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", "web"}}, "result": map[string]any{"cniVersion": "1.0.0"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	n.put("/m/results/cluster-c1-eth0", record("cluster", "eth0"))
+	n.put("/m/results/storage-c1-net1", record("storage", "net1"))
+	n.put("/m/c1", fmt.Sprintf(`[{"Bytes": %q}, {"Bytes": %q}]`, base64Of(`{"cniVersion":"1.0.0","name":"cluster","type":"bridge"}`), base64Of(`{"cniVersion":"1.0.0","name":"storage","type":"bridge"}`)))
+	n.put("/run/netns/c1", "")
+	const multusConf = `{"cniVersion":"1.0.0","name":"m","type":"multus"}`
+	n.put("/etc/cni/net.d/00-multus.conf", multusConf)
+	n.put("/opt/cni/bin/multus", "")
+	install := func() {
+		if out, err := n.install("--set", "agentSocket=", "--set", "cniDir=/m", "--set", "clusterNetwork=/etc/cni/net.d/10-cluster.conflist"); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	uninstall := func(more ...string) (string, error) {
+		out, _, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "300ms"}, more...)...)
+		return out, err
+	}
+	install()
+	if out, err := uninstall(); err != nil {
+		t.Fatalf("Multus is next: %v %s", err, out)
+	}
+
+	n.remove("/etc/cni/net.d/00-multus.conf")
+	install()
+	out, err := uninstall()
+	if err == nil || !strings.Contains(err.Error(), "1 pods still have networks: shop/web (attached by Multus: storage)") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
+		t.Fatalf("nobody is next who could detach it: %v %s", err, out)
+	}
+	if _, err = uninstall("--force"); err == nil || !strings.Contains(err.Error(), "detach shop/web (attached by Multus: storage): Multus attached it: delete the pod") {
+		t.Errorf("by force: %v", err)
+	}
+	n.remove("/run/netns/c1") // its DEL is over, or never comes
+	if out, err = uninstall(); err != nil {
+		t.Errorf("%v %s", err, out)
+	}
+}
