@@ -2,8 +2,6 @@ package agenttest
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"testing"
 
 	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
@@ -13,12 +11,7 @@ import (
 var cluster *kubetest.Cluster
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	kubetest.Exit(run(m))
 }
 
 func run(m *testing.M) (code int, err error) {

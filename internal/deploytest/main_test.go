@@ -2,8 +2,6 @@ package deploytest
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -25,12 +23,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	kubetest.Exit(run(m))
 }
 
 func run(m *testing.M) (code int, err error) {

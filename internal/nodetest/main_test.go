@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 	"github.com/multiplexer-cni/multiplexer/internal/sriovtest/cards"
 )
 
@@ -28,12 +29,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envOwner) != "" {
 		os.Exit(own())
 	}
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	kubetest.Exit(run(m))
 }
 
 func run(m *testing.M) (code int, err error) {
