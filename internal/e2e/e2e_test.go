@@ -27,4 +27,5 @@ func TestE2E(t *testing.T) {
 	})
 	t.Run("network status first", networkStatusFirst)
 	t.Run("forty pods at once", fortyPods)
+	t.Run("leave", leave) // the last one: there is no multiplexer afterwards
 }

@@ -83,19 +83,25 @@ func install(image *image) error {
 	if err := cluster.Apply(definitions()...); err != nil {
 		return err
 	}
+	return ready("multiplexer", len(nodes))
+}
+
+// ready waits until so many pods of a DaemonSet are, as `kubectl rollout
+// status` does for all.
+func ready(set string, count int) error {
 	err := until(func() error {
-		var set appsv1.DaemonSet
-		answer, err := cluster.Do("GET", "/apis/apps/v1/namespaces/kube-system/daemonsets/multiplexer", nil)
+		var now appsv1.DaemonSet
+		answer, err := cluster.Do("GET", "/apis/apps/v1/namespaces/kube-system/daemonsets/"+set, nil)
 		if err == nil {
-			err = answer.Into(&set)
+			err = answer.Into(&now)
 		}
-		if err == nil && int(set.Status.NumberReady) != len(nodes) {
-			err = fmt.Errorf("%d of %d agents are ready", set.Status.NumberReady, len(nodes))
+		if err == nil && int(now.Status.NumberReady) != count {
+			err = fmt.Errorf("%d of %d pods are ready", now.Status.NumberReady, count)
 		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("wait for the DaemonSet: %w", err)
+		return fmt.Errorf("wait for the DaemonSet %s: %w", set, err)
 	}
 	return nil
 }

@@ -55,6 +55,39 @@ func (c *Cluster) Apply(documents ...string) error {
 	return nil
 }
 
+// Delete deletes the objects of YAML documents as `kubectl delete -f` does: in
+// their order, and it returns when each is gone. Those that are not there are
+// fine. What they own, such as a DaemonSet's pods, goes a moment later.
+func (c *Cluster) Delete(documents ...string) error {
+	manifests, err := parseManifests(documents)
+	if err != nil {
+		return err
+	}
+	for _, m := range manifests {
+		if err = c.delete(m); err != nil {
+			return fmt.Errorf("delete %s %q: %w", m.Kind, m.Metadata.Name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) delete(m manifest) error {
+	path, err := c.objectPath(m)
+	if err != nil {
+		return err
+	}
+	return Poll(time.Minute, func() (bool, error) {
+		answer, err := c.Do(http.MethodDelete, path+"?propagationPolicy=Background", nil)
+		if err != nil {
+			return false, err
+		}
+		if answer.Code == http.StatusNotFound {
+			return true, nil
+		}
+		return false, answer.Err()
+	})
+}
+
 func parseManifests(documents []string) ([]manifest, error) {
 	separator := regexp.MustCompile(`(?m)^---\s*$`)
 	var manifests []manifest

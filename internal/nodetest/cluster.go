@@ -175,13 +175,18 @@ func (c *Cluster) ended() *Process {
 }
 
 // ApplyFiles applies files of manifests, see [kubetest.Cluster.Apply].
-func (c *Cluster) ApplyFiles(paths ...string) error {
+func (c *Cluster) ApplyFiles(paths ...string) error { return eachFile(paths, c.Apply) }
+
+// DeleteFiles deletes what files of manifests say, see [kubetest.Cluster.Delete].
+func (c *Cluster) DeleteFiles(paths ...string) error { return eachFile(paths, c.Delete) }
+
+func eachFile(paths []string, do func(documents ...string) error) error {
 	for _, path := range paths {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("read manifest: %w", err)
 		}
-		if err = c.Apply(string(content)); err != nil {
+		if err = do(string(content)); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
