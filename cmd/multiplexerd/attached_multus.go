@@ -25,11 +25,12 @@ func (m multusPods) pods(journaled []string) ([]install.Pod, error) {
 		return nil, err
 	}
 	var pods []install.Pod
+	records := multus.NewReader(m.path())
 	for _, id := range containers {
 		if slices.Contains(journaled, id) {
 			continue
 		}
-		if pod := m.pod(id); pod != nil {
+		if pod := m.pod(records, id); pod != nil {
 			pods = append(pods, *pod)
 		}
 	}
@@ -37,8 +38,8 @@ func (m multusPods) pods(journaled []string) ([]install.Pod, error) {
 }
 
 // pod is one container, nil if nothing of it is to be waited for.
-func (m multusPods) pod(id string) *install.Pod {
-	record, err := multus.Read(m.path(), id, multus.Call{})
+func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
+	record, err := records.Read(id, multus.Call{})
 	if err != nil || record == nil || !record.Lives(m.root) {
 		return nil
 	}

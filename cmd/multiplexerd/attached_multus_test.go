@@ -49,7 +49,7 @@ func TestUninstallWaitsForPodsOfMultus(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "1 pods still have networks: shop/web (attached by Multus: storage)") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
 		t.Fatalf("nobody is next who could detach it: %v %s", err, out)
 	}
-	if _, err = uninstall("--force"); err == nil || !strings.Contains(err.Error(), "detach shop/web (attached by Multus: storage): Multus attached it: delete the pod") {
+	if _, err = uninstall("--force"); err == nil || !strings.Contains(err.Error(), "detach shop/web (attached by Multus: storage): it was attached by Multus: delete the pod") {
 		t.Errorf("by force: %v", err)
 	}
 	n.remove("/run/netns/c1") // its DEL is over, or never comes

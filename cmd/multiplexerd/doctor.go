@@ -77,7 +77,7 @@ kubelet, rights, journals, VFs, and the device plugin. It changes nothing.
   n/a   it does not apply here, or could not be looked at`,
 		Example: `  multiplexerd doctor
   multiplexerd doctor --kubeconfig /etc/kubernetes/kubelet.conf -o json
-  kubectl -n kube-system exec ds/multiplexer -- multiplexerd doctor`,
+  kubectl -n kube-system exec AGENT-OF-THE-NODE -- multiplexerd doctor`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())

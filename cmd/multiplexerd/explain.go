@@ -42,7 +42,7 @@ The journals of this node are read; the API server and the agent are asked, as f
 as they can be. It changes nothing.`,
 		Example: `  multiplexerd explain shop/web-0
   multiplexerd explain shop/web-0 --kubeconfig /etc/kubernetes/kubelet.conf -o json
-  kubectl -n kube-system exec ds/multiplexer -- multiplexerd explain shop/web-0`,
+  kubectl -n kube-system exec AGENT-OF-THE-NODE -- multiplexerd explain shop/web-0`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := untilSignal(cmd.Context())

@@ -20,8 +20,9 @@ import (
 var version = "dev" // set by the linker
 
 func main() {
-	if err := command().Execute(); err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "Error:", lines(err.Error())) // the exit status says it too
+	root := command()
+	root.SetErr(plainly{os.Stderr})
+	if err := root.Execute(); err != nil {
 		os.Exit(1)
 	}
 }
@@ -32,7 +33,7 @@ func command() *cobra.Command {
 		Short:         "The agent of a node, and a look at what multiplexer did there",
 		Version:       version,
 		SilenceUsage:  true,
-		SilenceErrors: true, // main prints them
+		SilenceErrors: false,
 	}
 	root.AddCommand(runCommand(), journalCommand(), vfsCommand(), devicesCommand(), installCommand(), uninstallCommand(), migrateCommand(), pauseCommand(), awaitCommand())
 	addLook(root)
@@ -144,14 +145,24 @@ func table(out io.Writer, rows [][]string) error {
 }
 
 // lines is a text of several lines that no terminal obeys: what plugins say
-// can repeat what the author of a definition wrote.
+// can repeat what a definition's author wrote.
 func lines(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' {
+		if r == '\n' || r == '\t' {
 			return r
 		}
 		return visible(r)
 	}, text)
+}
+
+// plainly writes lines.
+type plainly struct{ io.Writer }
+
+func (w plainly) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.Writer, lines(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func visible(r rune) rune {

@@ -32,7 +32,7 @@ written.`,
 				return err
 			}
 			for _, w := range warnings {
-				if _, err = fmt.Fprintln(cmd.ErrOrStderr(), lines(w)); err != nil {
+				if _, err = fmt.Fprintln(cmd.ErrOrStderr(), w); err != nil {
 					return err
 				}
 			}

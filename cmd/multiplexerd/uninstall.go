@@ -20,6 +20,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/multus"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -187,8 +188,8 @@ type detacher struct {
 func (d *detacher) detach(ctx context.Context, pod install.Pod) error {
 	contents, err := d.store.Read(pod.Container)
 	if errors.Is(err, journal.ErrAbsent) {
-		if d.multus.pod(pod.Container) != nil {
-			return errors.New("Multus attached it: delete the pod")
+		if d.multus.pod(multus.NewReader(d.multus.path()), pod.Container) != nil {
+			return errors.New("it was attached by Multus: delete the pod")
 		}
 		return nil
 	}

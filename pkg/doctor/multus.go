@@ -21,15 +21,20 @@ func (s *sight) checkMultus(context.Context) []Finding {
 	}
 	var wrong []Finding
 	living := 0
+	records := multus.NewReader(s.at(dir))
 	for _, id := range containers {
 		if slices.ContainsFunc(s.containers, func(c container) bool { return c.id == id }) {
 			continue // its journal says how it is
 		}
-		if f := s.judgeMultus(dir, id); f != nil {
+		if f := s.judgeMultus(records, dir, id); f != nil {
 			wrong = append(wrong, *f)
 			continue
 		}
 		living++
+	}
+	const most = 5
+	if len(wrong) > most {
+		wrong = append(wrong[:most], warn("the same as above; ls "+dir+" names them", "%d more containers that Multus attached are like that", len(wrong)-most))
 	}
 	if len(containers) == 0 {
 		return []Finding{na("no container that Multus attached is recorded in %s", dir)}
@@ -38,8 +43,8 @@ func (s *sight) checkMultus(context.Context) []Finding {
 }
 
 // judgeMultus says what is wrong with one record of Multus, or nil.
-func (s *sight) judgeMultus(dir, id string) *Finding {
-	record, err := multus.Read(s.at(dir), id, multus.Call{})
+func (s *sight) judgeMultus(records *multus.Reader, dir, id string) *Finding {
+	record, err := records.Read(id, multus.Call{})
 	if err != nil || record == nil {
 		return nil // it was detached since
 	}

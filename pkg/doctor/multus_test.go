@@ -35,6 +35,13 @@ func TestContainersOfMultus(t *testing.T) {
 	find(Warn, "container gone, which Multus attached, is left over: its namespace is gone, its attachments (1) are not")
 	b.file("/var/lib/cni/multus/gone", "[", 0o600)
 	find(Warn, "multus/gone of Multus: want a JSON list")
+	for i := range 20 {
+		b.multus(fmt.Sprint("gone", i), "/run/netns-gone")
+	}
+	find(Warn, "16 more containers that Multus attached are like that")
+	if rows := len(b.find("multus")); rows != 6 {
+		t.Errorf("%d rows", rows)
+	}
 	b.Unseen = func(path string) bool { return path == "/var/lib/cni/multus" }
 	find(NA, "cannot be seen from here")
 }

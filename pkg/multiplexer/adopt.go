@@ -174,12 +174,13 @@ func (c *call) takeMultus(inv *inventory, journaled []string) (known []string) {
 		c.log.Warn("the containers of Multus are not known", "error", err.Error())
 		return nil
 	}
+	records := multus.NewReader(c.config.CNIDir)
 	for _, id := range containers {
 		if slices.Contains(journaled, id) {
 			continue
 		}
 		ifname, listed := c.listed(id)
-		record, readErr := multus.Read(c.config.CNIDir, id, multus.Call{IfName: ifname})
+		record, readErr := records.Read(id, multus.Call{IfName: ifname})
 		if readErr != nil || record == nil || len(record.Problems) > 0 {
 			continue // DEL says what is wrong with it
 		}

@@ -60,7 +60,7 @@ func (c *call) releaseNetworks(ctx context.Context, entry *journal.Entry, order,
 	if err != nil {
 		return err
 	}
-	if entry.Detaching == "" && !(ordered && standing) {
+	if entry.Detaching == "" && (!ordered || !standing) {
 		return entry.Unmark()
 	}
 	if err = entry.AwaitOrphan(ctx, orphanPatience); err != nil {

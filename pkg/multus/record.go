@@ -40,12 +40,27 @@ type Attachment struct {
 // Read returns what Multus kept of a container, nil where there is nothing.
 // An error is of the kind Environment: the container's ID is fit for no path.
 func Read(dir, container string, call Call) (*Record, error) {
+	return NewReader(dir).Read(container, call)
+}
+
+// Reader reads the records of many containers. It lists the directory once: a
+// node may keep thousands.
+type Reader struct {
+	dir     string
+	results results
+}
+
+// NewReader lists what is there now.
+func NewReader(dir string) *Reader { return &Reader{dir, listResults(dir)} }
+
+// Read is the function of that name.
+func (m *Reader) Read(container string, call Call) (*Record, error) {
 	if err := network.ValidateContainerID(container); err != nil {
 		return nil, err
 	}
-	results, problems := readResults(dir, container)
+	results, problems := m.results.read(container)
 	r := &Record{Problems: problems}
-	path := filepath.Join(dir, container)
+	path := filepath.Join(m.dir, container)
 	list, err := readList(path)
 	if err != nil {
 		r.Problems = append(r.Problems, err)

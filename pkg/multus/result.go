@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
@@ -28,27 +29,53 @@ type cached struct {
 	used bool // by a delegate of the list
 }
 
-// readResults reads the records of a container. A record that cannot be read
-// is a problem and not an end: the list may know the delegate too.
-func readResults(dir, container string) (found []*cached, problems []error) {
-	dir = filepath.Join(dir, "results")
-	files, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// results are the names of libcni's records, as they were when they were listed.
+type results struct {
+	dir    string
+	names  []string            // sorted
+	byPart map[string][]string // those that have it between two "-"
+	err    error
+}
+
+func listResults(dir string) results {
+	r := results{dir: filepath.Join(dir, "results"), byPart: map[string][]string{}}
+	files, err := os.ReadDir(r.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.err = network.IO.Errorf("the records of Multus: %w", err)
 	}
-	if err != nil {
-		return nil, []error{network.IO.Errorf("the records of Multus: %w", err)}
+	for _, file := range files {
+		name := file.Name()
+		r.names = append(r.names, name)
+		parts := strings.Split(name, "-")
+		slices.Sort(parts)
+		for _, part := range slices.Compact(parts) {
+			r.byPart[part] = append(r.byPart[part], name)
+		}
 	}
-	for _, file := range files { // sorted by name
+	return r
+}
+
+// read reads the records of a container. A record that cannot be read is a
+// problem and not an end: the list may know the delegate too.
+func (r results) read(container string) (found []*cached, problems []error) {
+	if r.err != nil {
+		return nil, []error{r.err}
+	}
+	names := r.names
+	if !strings.Contains(container, "-") {
+		names = r.byPart[container]
+	}
+	for _, name := range names {
 		// The network's name comes before it, and may hold "-" too.
-		if !strings.Contains(file.Name(), "-"+container+"-") {
+		if !strings.Contains(name, "-"+container+"-") {
 			continue
 		}
-		path := filepath.Join(dir, file.Name())
-		c, readErr := readResult(path)
-		if readErr != nil {
+		c, readErr := readResult(filepath.Join(r.dir, name))
+		switch {
+		case errors.Is(readErr, fs.ErrNotExist): // its DEL was faster
+		case readErr != nil:
 			problems = append(problems, readErr)
-		} else if c.ContainerID == container {
+		case c.ContainerID == container:
 			found = append(found, c)
 		}
 	}
