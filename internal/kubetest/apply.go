@@ -77,9 +77,9 @@ func (c *Cluster) delete(m manifest) error {
 		return err
 	}
 	return Poll(time.Minute, func() (bool, error) {
-		answer, err := c.Do(http.MethodDelete, path+"?propagationPolicy=Background", nil)
-		if err != nil {
-			return false, err
+		answer, delErr := c.Do(http.MethodDelete, path+"?propagationPolicy=Background", nil)
+		if delErr != nil {
+			return false, delErr
 		}
 		if answer.Code == http.StatusNotFound {
 			return true, nil
