@@ -46,7 +46,7 @@ func TestUninstallWaitsForPodsOfMultus(t *testing.T) {
 	n.remove("/etc/cni/net.d/00-multus.conf")
 	install()
 	out, err := uninstall()
-	if err == nil || !strings.Contains(err.Error(), "1 pods still have networks: shop/web (attached by Multus: storage)") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
+	if err == nil || !strings.Contains(err.Error(), "1 pod still has networks: shop/web (attached by Multus: storage)") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
 		t.Fatalf("nobody is next who could detach it: %v %s", err, out)
 	}
 	if _, err = uninstall("--force"); err == nil || !strings.Contains(err.Error(), "detach shop/web (attached by Multus: storage): it was attached by Multus: delete the pod") {

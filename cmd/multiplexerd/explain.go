@@ -38,8 +38,8 @@ come, which device each has and by which rule, which NIC carries what, and what
 failed in which phase. Of a pod that has not got its networks: what it would get
 now, by the agent's own answer, or why not.
 
-The journals of this node are read; the API server and the agent are asked, as far
-as they can be. It changes nothing.`,
+The journals of this node are read, and the records of pods that Multus attached;
+the API server and the agent are asked, as far as they can be. It changes nothing.`,
 		Example: `  multiplexerd explain shop/web-0
   multiplexerd explain shop/web-0 --kubeconfig /etc/kubernetes/kubelet.conf -o json
   kubectl -n kube-system exec AGENT-OF-THE-NODE -- multiplexerd explain shop/web-0`,
@@ -94,7 +94,7 @@ func (f *explainFlags) explainer() (e *explain.Explainer, done func(), err error
 	if err != nil {
 		return nil, nil, err
 	}
-	e = &explain.Explainer{Config: config, Unseen: f.unseen(), Store: &journal.Store{Dir: f.where(config), Now: time.Now}, Node: f.node}
+	e = &explain.Explainer{Root: f.root, Config: config, Unseen: f.unseen(), Store: &journal.Store{Dir: f.where(config), Now: time.Now}, Node: f.node}
 	if e.Boot, err = podns.BootID("/proc/sys/kernel/random/boot_id"); err != nil {
 		return nil, nil, err
 	}
@@ -104,7 +104,7 @@ func (f *explainFlags) explainer() (e *explain.Explainer, done func(), err error
 	}
 	if e.WithoutAgent = `agentSocket is "": the node has no agent`; socket != "" {
 		e.Ask = func(ctx context.Context, request agentapi.Request) (*agentapi.Known, error) {
-			return agentapi.Ask(ctx, f.at(socket), request)
+			return agentapi.Ask(ctx, podns.Below(f.root, socket), request)
 		}
 	}
 	reader, without, err := f.cluster()
@@ -121,9 +121,9 @@ func (f *explainFlags) explainer() (e *explain.Explainer, done func(), err error
 // where is where this process sees the plugin's directory.
 func (f *lookFlags) where(config *network.Config) string {
 	if f.stateDir != "" {
-		return f.at(f.stateDir)
+		return podns.Below(f.root, f.stateDir)
 	}
-	return f.at(config.StateDir)
+	return podns.Below(f.root, config.StateDir)
 }
 
 // configuration is the plugin's, as it is on the node; the defaults where it

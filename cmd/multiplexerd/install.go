@@ -76,14 +76,22 @@ Done anew it corrects both. The agent of a DaemonSet does the same by itself
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			ctx, cancel := context.WithTimeout(ctx, timeout)
+			ctx, cancel := within(ctx, timeout)
 			defer cancel()
 			return f.once(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f.add(cmd.Flags())
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long the agent and a cluster network are waited for")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long the agent and a cluster network are waited for; 0 for ever")
 	return cmd
+}
+
+// within bounds what a command waits for; 0 is for ever.
+func within(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout > 0 {
+		return context.WithTimeout(ctx, timeout)
+	}
+	return context.WithCancel(ctx)
 }
 
 // once installs and tells on out what happens.

@@ -178,7 +178,7 @@ func TestUninstallFindsTheStateDir(t *testing.T) {
 		n.journal("/srv/state", "web", []network.Attachment{{Reference: "cluster", Cluster: true}, {Reference: "shop/a"}})
 		args := append([]string{"uninstall", "--host-root", n.root, "--timeout", "300ms", "--settle", "1ms"}, more...)
 		out, _, err := n.run(args...)
-		if err == nil || !strings.Contains(err.Error(), "1 pods still have networks: shop/web (shop/a)") || !strings.Contains(out, "shop/web (shop/a)") {
+		if err == nil || !strings.Contains(err.Error(), "1 pod still has networks: shop/web (shop/a)") || !strings.Contains(out, "shop/web (shop/a)") {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 		if n.get("/srv/state/uninstalling") == "" || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {

@@ -21,7 +21,12 @@ what cannot be taken over is an error that says what to do by hand. No file is
 written.`,
 		Example: `  multiplexerd migrate /etc/cni/net.d/00-multus.conf >options.json
   kubectl -n kube-system get configmap multus-daemon-config -o jsonpath='{.data.daemon-config\.json}' | multiplexerd migrate -`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%d arguments: want migrate FILE, or - for stdin", len(args))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conf, err := readConf(cmd.InOrStdin(), args[0])
 			if err != nil {

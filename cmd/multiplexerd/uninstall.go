@@ -50,11 +50,8 @@ again afterwards. Whatever ends it, run it again and it goes on.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			if f.timeout > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, f.timeout)
-				defer cancel()
-			}
+			ctx, cancel := within(ctx, f.timeout)
+			defer cancel()
 			return f.run(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -100,7 +97,7 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 		multus: multusPods{root: f.root, dir: placed.cniDir, heir: func() bool { return n.MultusIsNext(f.restore) }},
 	}
 	removal := install.Removal{
-		Pods: nodes.pods, Restore: f.restore, Settle: f.settle,
+		Pods: nodes.pods, Restore: f.restore, Force: byForce(), Settle: f.settle,
 		Waiting: func(pods []install.Pod) { tellWaiting(out, pods, f.force) },
 		Home:    func(ctx context.Context) error { return f.devices.home(ctx, f.at(placed.stateDir), log) },
 	}
@@ -164,12 +161,22 @@ type placedConf struct {
 
 const defaultStateDir = "/var/lib/cni/multiplexer"
 
-func tellWaiting(out io.Writer, pods []install.Pod, force bool) {
-	what := "have networks and are waited for; drain the node, or use --force"
-	if force {
-		what = "have networks, which the plugin takes away"
+// byForce is how the operator has networks taken away: in a pod, no command of
+// his has the flag.
+func byForce() string {
+	if inPod() {
+		return "--force (uninstall.force=true of the chart)"
 	}
-	_, _ = fmt.Fprintf(out, "%d pods %s:\n", len(pods), what) // nobody reads it if this fails
+	return "--force"
+}
+
+func tellWaiting(out io.Writer, pods []install.Pod, force bool) {
+	who := install.Plural(len(pods), "pod has networks and is", "pods have networks and are")
+	what := who + " waited for; drain the node, or use " + byForce()
+	if force {
+		what = install.Plural(len(pods), "pod has", "pods have") + " networks, which the plugin takes away"
+	}
+	_, _ = fmt.Fprintf(out, "%s:\n", what) // nobody reads it if this fails
 	for _, p := range pods {
 		_, _ = fmt.Fprintln(out, " ", lines(p.String()))
 	}
@@ -214,7 +221,7 @@ func (d *detacher) detach(ctx context.Context, pod install.Pod) error {
 // onNode reports whether this process sees the node as the runtime does. In a
 // container, a plugin would not find what its ADD wrote, and call it released.
 func onNode(root string) bool {
-	if filepath.Clean(root) != "/" || os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+	if filepath.Clean(root) != "/" || inPod() {
 		return false
 	}
 	own, err := os.Readlink("/proc/self/ns/mnt")

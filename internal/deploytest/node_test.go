@@ -2,6 +2,8 @@ package deploytest
 
 import (
 	"bytes"
+	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,9 +70,40 @@ func TestOnANode(t *testing.T) {
 	uninstall()
 	// It comes again after an uninstall that was finished, and goes again.
 	install()
+	keepMultusPod(t, n, func() {
+		if out, herr := r.helm(t, "uninstall", "multiplexer", "--timeout", "15s"); herr == nil {
+			t.Errorf("helm uninstall, while a pod that Multus attached lives: %s", out)
+		}
+		placed(true, "while a pod that Multus attached lives")
+	})
 	uninstall()
 	if answer, derr := c.Do("GET", kind, nil); derr != nil || answer.Err() != nil {
 		t.Errorf("the kind: %v, HTTP %d", derr, answer.Code)
+	}
+}
+
+// keepMultusPod has a node with a pod that Multus attached during fn.
+func keepMultusPod(t *testing.T, n *nodetest.Node, fn func()) {
+	t.Helper()
+	const netns, records = "/run/netns/cni-of-multus", "/var/lib/cni/multus"
+	files := map[string]string{netns: ""}
+	var list []string
+	for _, network := range [][2]string{{"cluster", "eth0"}, {"storage", "net1"}} {
+		name, nic := network[0], network[1]
+		conf := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"cniVersion":"1.0.0","name":%q,"type":"ptp"}`, name))
+		list = append(list, fmt.Sprintf(`{"Name":%q,"Bytes":%q,"ifnameRequest":%q}`, name, conf, nic))
+		files[records+"/results/"+name+"-web1-"+nic] = fmt.Sprintf(
+			`{"kind":"cniCacheV1","containerId":"web1","ifName":%q,"networkName":%q,"netns":%q,"config":%q,"result":{}}`, nic, name, netns, conf)
+	}
+	files[records+"/web1"] = "[" + strings.Join(list, ",") + "]"
+	for path, content := range files {
+		if err := n.Write(path, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fn()
+	if _, err := n.Output("rm", netns); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
 // What no choice of values gives away. Each exception is a row of docs/deploy.md.
@@ -132,11 +134,40 @@ func TestWhatTheAgentMay(t *testing.T) {
 }
 
 func TestNamespacesAreSeenAsTheyCome(t *testing.T) {
-	agent := mustFind(t, render(t, ""), "DaemonSet", "multiplexer").container(t, "agent")
-	for _, m := range agent.VolumeMounts {
-		ours := m.MountPath == "/run/netns"
-		if m.MountPropagation != nil != ours || ours && (*m.MountPropagation != corev1.MountPropagationHostToContainer || !m.ReadOnly) {
-			t.Errorf("%s: propagation %v, read-only %v", m.MountPath, m.MountPropagation, m.ReadOnly)
+	objects := render(t, "netnsDir: /var/run/netns")
+	for name, container := range map[string]string{"multiplexer": "agent", "multiplexer-uninstall": "uninstall"} {
+		seen := false
+		for _, m := range mustFind(t, objects, "DaemonSet", name).container(t, container).VolumeMounts {
+			ours := m.MountPath == "/var/run/netns"
+			seen = seen || ours
+			if m.MountPropagation != nil != ours || ours && (*m.MountPropagation != corev1.MountPropagationHostToContainer || !m.ReadOnly) {
+				t.Errorf("%s: %s: propagation %v, read-only %v", name, m.MountPath, m.MountPropagation, m.ReadOnly)
+			}
+		}
+		if !seen {
+			t.Errorf("%s does not see the namespaces", name)
+		}
+	}
+}
+
+// Uninstall waits for what Multus attached: it reads the records of Multus
+// where the plugin would, and writes none.
+func TestUninstallSeesTheRecordsOfMultus(t *testing.T) {
+	for values, want := range map[string]string{"": network.MultusRecords, "cni: {options: {cniDir: /data/multus}}": "/data/multus"} {
+		o := mustFind(t, render(t, values), "DaemonSet", "multiplexer-uninstall")
+		c := o.container(t, "uninstall")
+		i := slices.IndexFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == want })
+		if i < 0 || !c.VolumeMounts[i].ReadOnly {
+			t.Errorf("%q: want %s read-only among %+v", values, want, c.VolumeMounts)
+			continue
+		}
+		for _, v := range o.Spec.Template.Spec.Volumes {
+			if v.Name == c.VolumeMounts[i].Name && (v.HostPath == nil || v.HostPath.Path != want || *v.HostPath.Type != corev1.HostPathDirectoryOrCreate) {
+				t.Errorf("%q: %+v", values, v)
+			}
+		}
+		if got, want := writable(c), []string{"/etc/cni/net.d", "/opt/cni/bin", "/var/lib/cni/multiplexer"}; !slices.Equal(got, want) {
+			t.Errorf("uninstall writes %q, want %q", got, want)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func choices() []choice {
 		{"defaults", ""},
 		{"k3s", "platform: k3s\ncni: {runtime: containerd}"},
 		{"own directories", "cni: {confDir: /a/net.d, binDir: /a/bin, runtime: cri-o, takeOver: true}\nkubeletDir: /var/lib/k0s/kubelet\nnetnsDir: /var/run/netns"},
-		{"options", "cni: {options: {namespaceIsolation: false, routing: {mode: plain}, stateDir: /data/mx, agentSocket: /run/mx/a.sock, clusterNetwork: /etc/kubernetes/cni/net.d/10-ovn.conf}}"},
+		{"options", "cni: {options: {namespaceIsolation: false, routing: {mode: plain}, stateDir: /data/mx, cniDir: /data/multus, agentSocket: /run/mx/a.sock, clusterNetwork: /etc/kubernetes/cni/net.d/10-ovn.conf}}"},
 		{"cluster network in the runtime's directory", "cni: {options: {clusterNetwork: /etc/cni/net.d/10-flannel.conflist}}"},
 		{"networks by file", "cni: {options: {confDir: /data/nets}}"},
 		{"networks by file in the runtime's directory", "cni: {options: {confDir: /etc/cni/net.d/files}}"},

@@ -180,7 +180,7 @@ func TestForceFails(t *testing.T) {
 	if err == nil {
 		t.Fatalf("succeeded:\n%s", out)
 	}
-	for _, w := range []string{"shop/stuck", "storage", "bridge", "1 pods still have networks"} {
+	for _, w := range []string{"shop/stuck", "storage", "bridge", "1 pod still has networks"} {
 		if !strings.Contains(string(out), w) {
 			t.Errorf("does not say %q:\n%s", w, out)
 		}

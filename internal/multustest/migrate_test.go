@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
+	"github.com/multiplexer-cni/multiplexer/pkg/multus"
 )
 
 // confs are Multus's configurations of the two ways in which it knows the
@@ -57,6 +58,7 @@ func TestMigrationWithPodsRunning(t *testing.T) {
 			s.ok("ADD", plain)
 			s.want("NICs by Multus", s.interfaces(old), "[eth0 lab0 net1]")
 			s.want("records of Multus", len(s.records(old)), 4)
+			s.want("the runtime's records of Multus", multus.OuterRecords(s.in("cache/results"), "old", "eth0"), []string{s.in("cache/results/multus-cni-network-old-eth0")})
 			s.migrate(conf)
 
 			// The old pod goes on, and a new one gets its NICs by multiplexer.
@@ -70,6 +72,8 @@ func TestMigrationWithPodsRunning(t *testing.T) {
 				s.reaches(young, nic, s.address(old, nic))
 			}
 			s.want("the address that was asked for", s.address(old, "lab0"), "192.168.60.77")
+
+			s.want("the runtime's records of Multus for the new pod", multus.OuterRecords(s.in("cache/results"), "young", "eth0"), "[]")
 
 			// Nothing of theirs is garbage.
 			running := s.snapshot(old, plain, young)
@@ -164,4 +168,20 @@ func TestGCOfAPodOfMultusThatIsGone(t *testing.T) {
 	// in the namespace.
 	nettest.RequireSame(t, before, s.files())
 	s.ok("DEL", lives)
+}
+
+// A runtime lost the answer of Multus, and tries the container again when
+// multiplexer is there.
+func TestPodThatMultusStartedInVain(t *testing.T) {
+	s := newSite(t)
+	s.multus("00-multus.conf")
+	p := s.pod("retried", "storage,lab")
+	before := s.snapshot(p)
+	s.ok("ADD", p) // its answer was lost
+	s.migrate("00-multus.conf")
+	s.ok("ADD", p)
+	s.want("NICs", s.interfaces(p), "[eth0 net1 net2]")
+	s.want("records of Multus", s.records(p), "[]")
+	s.ok("DEL", p)
+	nettest.RequireSame(t, before, s.snapshot(p))
 }

@@ -17,7 +17,13 @@ import (
 // inspect lets install look at the node, with the options that the conf on it
 // was made with.
 func (s *sight) inspect() {
-	n := &install.Installer{Root: s.Root, Paths: s.paths, Log: slog.New(slog.DiscardHandler), Now: s.Now}
+	paths := s.paths
+	if s.placed != nil {
+		// The agent of a pod does not see which runtime the node has: its conf
+		// names none, and is no worse for that.
+		paths.Runtime = s.config.Runtime
+	}
+	n := &install.Installer{Root: s.Root, Paths: paths, Log: slog.New(slog.DiscardHandler), Now: s.Now}
 	if s.placed != nil && s.configErr == nil {
 		n.Options, s.configErr = s.placed.Options()
 	}

@@ -47,16 +47,28 @@ func (s *sight) checkJournals(context.Context) []Finding {
 		return []Finding{fail("run this as root", "%s", err)}
 	}
 	var wrong []Finding
+	hidden := 0
 	for i := range s.containers {
-		if f := s.containers[i].judge(boot, marked); f != nil {
-			wrong = append(wrong, *f)
+		c := &s.containers[i]
+		life := gone
+		if c.contents != nil {
+			life = s.life(podns.Ref{Path: c.contents.Header.Netns, Cookie: c.contents.Header.Cookie, Boot: c.contents.Header.Boot}, boot)
 		}
+		switch f := c.judge(life, marked); {
+		case f != nil:
+			wrong = append(wrong, *f)
+		case life == unknown:
+			hidden++
+		}
+	}
+	if hidden > 0 {
+		wrong = append(wrong, na("%d containers: whether their pods live cannot be seen from here; run this on the node itself", hidden))
 	}
 	return orOK(wrong, "%d containers, nothing left over", len(s.containers))
 }
 
 // judge says what is wrong with one container, or nil.
-func (c *container) judge(boot string, marked []string) *Finding {
+func (c *container) judge(life life, marked []string) *Finding {
 	if c.err != nil {
 		f := fail("upgrade the plugin on this node if it is of a later format; else delete the pod", "container %s: %s", short(c.id), c.err)
 		return &f
@@ -77,7 +89,7 @@ func (c *container) judge(boot string, marked []string) *Finding {
 		f = fail(retried+"correct what the error names", "container %s: its release failed %d times: %s", who, j.Failures, lastErrors(j))
 	case j.Releasing != "":
 		f = warn(retried+"if it stays, see the runtime's log", "container %s: %s", who, j.State())
-	case j.Header.Live(boot, "") == "":
+	case life == gone:
 		state := "the plugin releases it with its next calls"
 		if !slices.Contains(marked, c.id) {
 			state = "the agent marks it for release within two sweeps, and the plugin releases it then"

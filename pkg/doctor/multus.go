@@ -20,21 +20,27 @@ func (s *sight) checkMultus(context.Context) []Finding {
 		return []Finding{warn("run this as root", "%s", err)}
 	}
 	var wrong []Finding
-	living := 0
+	living, hidden := 0, 0
 	records := multus.NewReader(s.at(dir))
 	for _, id := range containers {
 		if slices.ContainsFunc(s.containers, func(c container) bool { return c.id == id }) {
 			continue // its journal says how it is
 		}
-		if f := s.judgeMultus(records, dir, id); f != nil {
+		switch f := s.judgeMultus(records, dir, id); {
+		case f == nil:
+			living++
+		case f.State == NA:
+			hidden++
+		default:
 			wrong = append(wrong, *f)
-			continue
 		}
-		living++
 	}
 	const most = 5
 	if len(wrong) > most {
 		wrong = append(wrong[:most], warn("the same as above; ls "+dir+" names them", "%d more containers that Multus attached are like that", len(wrong)-most))
+	}
+	if hidden > 0 {
+		wrong = append(wrong, na("%d containers that Multus attached: whether their pods live cannot be seen from here; run this on the node itself", hidden))
 	}
 	if len(containers) == 0 {
 		return []Finding{na("no container that Multus attached is recorded in %s", dir)}
@@ -53,7 +59,9 @@ func (s *sight) judgeMultus(records *multus.Reader, dir, id string) *Finding {
 	case len(record.Problems) > 0:
 		f = warn("once its pod is deleted, see that no address of its networks stays, and remove the file",
 			"container %s, which Multus attached: %s", short(id), errors.Join(record.Problems...))
-	case record.Gone(s.at("/")):
+	case record.Hidden(s.Root):
+		f = na("the directory of its namespace cannot be seen from here")
+	case record.Gone(s.Root):
 		f = warn("a GC by the runtime releases it (CRI-O has one, containerd has none); by hand: give its addresses back, and remove its files in "+dir,
 			"container %s, which Multus attached, is left over: its namespace is gone, its attachments (%d) are not", short(id), len(record.Attachments))
 	default:

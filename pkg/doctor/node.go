@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
@@ -11,6 +10,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
@@ -99,7 +99,7 @@ func (n *Node) Look(ctx context.Context) *Report {
 func (n *Node) hidden(path string) bool { return path != "" && n.Unseen != nil && n.Unseen(path) }
 
 // at is where this process sees a file of the node.
-func (n *Node) at(path string) string { return filepath.Join("/", n.Root, path) }
+func (n *Node) at(path string) string { return podns.Below(n.Root, path) }
 
 // see reads what several checks need.
 func (n *Node) see() *sight {

@@ -23,6 +23,7 @@ func (s *sight) checkVFs(ctx context.Context) []Finding {
 	if inventory.Boot, err = podns.BootID(s.BootIDPath); err != nil {
 		return []Finding{fail("mount the node's /proc", "%s", err)}
 	}
+	inventory.Lives = func(ref podns.Ref) bool { return s.life(ref, inventory.Boot) != gone }
 	pfs, rows, err := inventory.Look()
 	var wrong []Finding
 	switch {

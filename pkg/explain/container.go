@@ -9,6 +9,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/routing"
 )
 
@@ -30,8 +31,10 @@ func (q *inquiry) container(c *journal.Contents) Container {
 	out := Container{
 		ID: c.Header.Container, UID: c.Header.UID, State: c.State(), Since: c.Opened, Netns: c.Header.Netns, Networks: []Network{},
 	}
-	netns := c.Header.Live(q.Boot, "")
+	netns := podns.Ref{Path: c.Header.Netns, Cookie: c.Header.Cookie, Boot: c.Header.Boot}.Live(q.Boot, podns.Places(q.Root, c.Header.Netns)...)
 	out.Live = netns != ""
+	out.hidden = !out.Live && c.Header.Boot == q.Boot && !podns.Visible(q.Root, c.Header.Netns)
+	out.whole = c.Complete && c.Releasing == "" && c.Detaching == ""
 	annotations := delivered(c)
 	if annotations == nil {
 		annotations = q.annotations
@@ -145,6 +148,11 @@ func (out *Container) routing(raw json.RawMessage, netns string) {
 		return
 	}
 	out.Warnings = plan.Warnings
+	if out.hidden {
+		out.Unread = "the namespace cannot be seen from here"
+		out.NICs = byPlan(&plan)
+		return
+	}
 	if netns == "" {
 		out.Unread = "the namespace is gone, and its routes with it"
 		out.NICs = byPlan(&plan)

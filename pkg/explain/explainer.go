@@ -20,6 +20,7 @@ type Cluster interface {
 
 // Explainer explains pods of one node.
 type Explainer struct {
+	Root   string // where this process sees the node's directories; "" = "/"
 	Store  *journal.Store
 	Config *network.Config // the plugin's
 	Boot   string          // this boot's identity
@@ -35,6 +36,9 @@ type Explainer struct {
 	Ask          func(context.Context, agentapi.Request) (*agentapi.Known, error)
 	WithoutAgent string
 }
+
+// hidden reports whether a path of the node cannot be seen from here.
+func (e *Explainer) hidden(path string) bool { return e.Unseen != nil && e.Unseen(path) }
 
 // inquiry is one question.
 type inquiry struct {
@@ -67,6 +71,7 @@ func (e *Explainer) Explain(ctx context.Context, namespace, name string) (*Expla
 	for _, c := range q.journals {
 		q.Containers = append(q.Containers, q.container(c))
 	}
+	q.readMultus()
 	if q.wantsPlan() {
 		q.plan(ctx)
 	}
@@ -154,8 +159,8 @@ func (q *inquiry) tellAsked(annotations map[string]string, from string) {
 // attached is the container that has what the pod asked for, or nil.
 func (q *inquiry) attached() *Container {
 	for i := range q.Containers {
-		if c := q.journals[i]; c.Complete && c.Releasing == "" && c.Detaching == "" && q.Containers[i].Live {
-			return &q.Containers[i]
+		if c := &q.Containers[i]; c.whole && (c.Live || c.hidden) {
+			return c
 		}
 	}
 	return nil

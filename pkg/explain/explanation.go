@@ -16,7 +16,7 @@ type Explanation struct {
 	Status string `json:"networkStatus,omitempty"`
 
 	Asked      []Asked     `json:"asked"`
-	Containers []Container `json:"containers"`         // that have a journal here, the oldest first
+	Containers []Container `json:"containers"`         // that have a journal here, the oldest first; then those that Multus attached
 	Planned    *Planned    `json:"planned,omitempty"`  // what it would get now; nil where it has it
 	Events     []Event     `json:"events,omitempty"`   // about its networks, the last one last
 	Notes      []Note      `json:"notes,omitempty"`    // what to look at
@@ -36,7 +36,7 @@ type Container struct {
 	ID       string    `json:"id"`
 	UID      string    `json:"uid,omitempty"` // of the pod that it is of
 	State    string    `json:"state"`
-	Since    time.Time `json:"since"`
+	Since    time.Time `json:"since,omitzero"` // missing where Multus attached it
 	Netns    string    `json:"netns"`
 	Live     bool      `json:"live"` // its namespace is there
 	Networks []Network `json:"networks"`
@@ -47,6 +47,9 @@ type Container struct {
 	Unread   string   `json:"unread,omitempty"`
 	Changed  string   `json:"changed,omitempty"` // what of the routing somebody changed since
 	Warnings []string `json:"warnings,omitempty"`
+
+	whole  bool // it has all that its pod asked for
+	hidden bool // whether it is live cannot be seen from here
 }
 
 // Network is one network of a pod.

@@ -84,7 +84,9 @@ func (q *inquiry) notes() {
 	for i := range q.Containers {
 		c := &q.Containers[i]
 		switch {
-		case !c.Live && len(q.Containers) > 0:
+		case c.hidden:
+			q.note("run this on the node itself", "container "+c.ID+": whether its namespace lives cannot be seen from here")
+		case !c.Live:
 			q.note("nothing: the plugin releases it with its next calls; if it stays, multiplexerd doctor", "container "+c.ID+": its namespace is gone, its attachments are left over")
 		case c.Changed != "":
 			q.note("delete the pod, so that it is started anew", "container "+c.ID+": somebody changed its routing since: "+c.Changed)
@@ -93,14 +95,14 @@ func (q *inquiry) notes() {
 			q.note("nothing, if it goes soon", "container "+c.ID+" is of an earlier pod of this name (UID "+c.UID+")")
 		}
 	}
-	if c := q.attached(); c != nil && q.pod != nil && len(c.Networks) > 1 && q.Status == "" {
+	if c := q.attached(); c != nil && !c.Since.IsZero() && q.pod != nil && len(c.Networks) > 1 && q.Status == "" {
 		q.note("see the agent's log; its --publish may be off", "the pod does not show its networks: the annotation "+network.StatusAnnotation+" is missing")
 	}
 }
 
 // absence explains that there is no journal.
 func (q *inquiry) absence() {
-	if len(q.journals) > 0 {
+	if len(q.Containers) > 0 {
 		if q.gone {
 			q.note("", "the API server has no such pod any more")
 		}
@@ -123,13 +125,23 @@ func (q *inquiry) absence() {
 	case q.pod.Node == "":
 		q.note("see its events", "the pod is on no node yet: the scheduler has not placed it")
 	case q.Phase == "Running":
-		q.note("multiplexerd doctor says whether the runtime calls multiplexer; a pod from before the installation gets its networks when it is started anew",
-			"the pod runs, and multiplexer did not attach it")
+		q.unattached()
 	case len(q.Events) > 0:
 		q.note("see the events", "no journal of this node is about the pod: what failed was undone")
 	default:
 		q.note("multiplexerd doctor says whether the runtime calls multiplexer; kubelet's log says what it waits for", "no journal of this node is about the pod: the runtime has not called multiplexer for it, or what failed was undone")
 	}
+}
+
+// unattached explains that a pod runs without us.
+func (q *inquiry) unattached() {
+	if q.hidden(q.Config.CNIDir) {
+		q.note("run this on the node itself, which has the records of Multus ("+q.Config.CNIDir+")",
+			"the pod runs, and multiplexer did not attach it; whether Multus did cannot be seen from here")
+		return
+	}
+	q.note("multiplexerd doctor says whether the runtime calls multiplexer; a pod from before the installation gets its networks when it is started anew",
+		"the pod runs, and multiplexer did not attach it")
 }
 
 // there is a command for another node.

@@ -179,7 +179,7 @@ func (a *answer) Definition(ctx context.Context, podNamespace, namespace, name s
 // remedyOf says what to do about an error of a kind; its text says the rest.
 func (q *inquiry) remedyOf(err error) string {
 	switch {
-	case errors.Is(err, plan.ErrNoDefinition) && q.Unseen != nil && q.Unseen(q.Config.ConfDir) && strings.Contains(err.Error(), q.Config.ConfDir):
+	case errors.Is(err, plan.ErrNoDefinition) && q.hidden(q.Config.ConfDir) && strings.Contains(err.Error(), q.Config.ConfDir):
 		return q.Config.ConfDir + " is not mounted here: the file may be on the node; run multiplexerd explain there"
 	case errors.Is(err, plan.ErrNoDefinition):
 		return "create the definition, or correct the annotation; the pod's next try finds it"

@@ -55,8 +55,11 @@ func (x *Explanation) head() Section {
 }
 
 func (c *Container) sections() []Section {
-	state := c.State + ", since " + c.Since.UTC().Format(time.RFC3339)
-	out := []Section{{Rows: [][]string{{"Container:", c.ID}, {"State:", state}, {"Namespace:", c.Netns + live(c.Live)}}}}
+	state := c.State
+	if !c.Since.IsZero() {
+		state += ", since " + c.Since.UTC().Format(time.RFC3339)
+	}
+	out := []Section{{Rows: [][]string{{"Container:", c.ID}, {"State:", state}, {"Namespace:", c.Netns + live(c.Live || c.hidden)}}}}
 	out = append(out, got(c.Networks), origin(c.Networks))
 	out = append(out, devices(c.Networks)...)
 	if len(c.NICs) > 0 {

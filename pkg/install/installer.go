@@ -110,9 +110,17 @@ func (n *Installer) Install(ctx context.Context, ready func(context.Context) err
 			return serr
 		}
 		if !w.wait(ctx, n.pause()) {
-			return fmt.Errorf("wait for the cluster network in %s: %w", n.Paths.ConfDir, ctx.Err())
+			return n.waitedFor(ctx.Err())
 		}
 	}
+}
+
+// waitedFor says what an installation that ends without a conf waited for.
+func (n *Installer) waitedFor(cause error) error {
+	if m, err := n.uninstalling(); err == nil && m != nil {
+		return fmt.Errorf("multiplexer is being uninstalled from this node since (%s), and the conf is not put in place: let that end, then install again: %w", n.markerPath(), cause)
+	}
+	return fmt.Errorf("wait for the cluster network in %s: %w", n.Paths.ConfDir, cause)
 }
 
 // prepare makes the directories and puts the plugin in place.

@@ -268,12 +268,21 @@ func (m *migration) dropDelegates(delegates []json.RawMessage) error {
 			return fmt.Errorf("%s: %w", m.source, err)
 		}
 		if i > 0 {
-			m.refuse(field, fmt.Sprintf("(network %q) would be every pod's: write it to %s/%s.conflist and name it in defaultNetworks", list.Name, confDirOf(m.out), or(list.Name, "NAME")))
+			name := or(list.Name, "NAME")
+			m.refuse(field, fmt.Sprintf("(%s) would be every pod's: take it out of delegates in a copy of this file, write it to %s/%s.conflist or make a NetworkAttachmentDefinition of it, and put %q into defaultNetworks of the copy; then run migrate on the copy", named(list), confDirOf(m.out), name, name))
 			continue
 		}
-		m.warn(field, fmt.Sprintf("(network %q) is left out: the cluster network's own file is used. Multus may have renamed that to .old: give it its name back. If it has none, write this delegate to one, such as 10-%s.conflist in the runtime's directory", list.Name, or(list.Name, "NAME")))
+		m.warn(field, fmt.Sprintf("(%s) is left out: the cluster network's own file is used. Multus may have renamed that to .old: give it its name back. If it has none, write this delegate to one, such as 10-%s.conflist in the runtime's directory", named(list), or(list.Name, "NAME")))
 	}
 	return nil
+}
+
+// named tells an inline configuration from others.
+func named(list *network.List) string {
+	if list.Name == "" {
+		return "no name, type " + strings.Join(list.Types(), ", ")
+	}
+	return fmt.Sprintf("network %q", list.Name)
 }
 
 func confDirOf(options map[string]json.RawMessage) string {

@@ -41,6 +41,8 @@ type Removal struct {
 	// Detach takes a living pod's networks away, all but the cluster network.
 	// nil: pods are waited for.
 	Detach func(context.Context, Pod) error
+	// Force is how the operator asks for Detach; "" = --force.
+	Force string
 	// Home returns what the agent holds, such as VFs that it made; may be nil.
 	Home func(context.Context) error
 	// Restore gives other meta-plugins' confs their names back, if their
@@ -100,8 +102,10 @@ func (n *Installer) settled(ctx context.Context, r Removal) (kept string, err er
 	if err != nil || len(pods) == 0 {
 		return "", err
 	}
-	return fmt.Sprintf("%d pods that started through multiplexer still need the plugin to be deleted, the first is %s; restart them, then uninstall again", len(pods), pods[0]), nil
+	return fmt.Sprintf("%s the plugin to be deleted, the first is %s; restart them, then uninstall again", Plural(len(pods), "pod that started through multiplexer still needs", "pods that started through multiplexer still need"), pods[0]), nil
 }
+
+func (r Removal) force() string { return or(r.Force, "--force") }
 
 func (r Removal) settle() time.Duration {
 	if r.Settle > 0 {
@@ -171,7 +175,7 @@ func (n *Installer) await(ctx context.Context, r Removal) error {
 			failed = detach(ctx, r.Detach, left)
 		}
 		if err = pause(ctx, min(n.poll(), time.Second)); err != nil {
-			return network.Again.Errorf("%w", errors.Join(fmt.Errorf("%d pods still have networks: %s; drain the node, or use --force; new pods that ask for networks wait until then", len(left), names(left)), failed))
+			return network.Again.Errorf("%w", errors.Join(fmt.Errorf("%s networks: %s; drain the node, or use %s; new pods that ask for networks wait until then", Plural(len(left), "pod still has", "pods still have"), names(left), r.force()), failed))
 		}
 	}
 }

@@ -147,7 +147,7 @@ func TestUninstallGivesUpAndSaysWhatToDo(t *testing.T) {
 	if !errors.Is(err, network.Again) {
 		t.Fatalf("err %v", err)
 	}
-	wantText(t, err.Error(), "1 pods still have networks: shop/db (shop/storage)", "drain the node, or use --force")
+	wantText(t, err.Error(), "1 pod still has networks: shop/db (shop/storage)", "drain the node, or use --force")
 	if !n.there(confFile) || !n.there(pluginFile) || !n.there(markerFile) {
 		t.Error("something went too early")
 	}
@@ -203,7 +203,7 @@ func TestUninstallFromCRIO(t *testing.T) {
 	if n.there(confFile) || !n.there(pluginFile) || len(n.heard(PluginKept)) != 1 {
 		t.Errorf("conf there: %t, plugin there: %t, events %v", n.there(confFile), n.there(pluginFile), n.heard(PluginKept))
 	}
-	wantText(t, fmt.Sprint(n.heard(PluginKept)), "1 pods", "shop/web", "uninstall again")
+	wantText(t, fmt.Sprint(n.heard(PluginKept)), "1 pod that", "still needs", "shop/web", "uninstall again")
 	j.set()
 	// A pod that came while the conf went needs it as well.
 	r := n.removal(j)
@@ -343,4 +343,26 @@ func TestUninstallRestoresMultus(t *testing.T) {
 			t.Errorf("err %v, files %q", err, n.files("/etc/cni/net.d"))
 		}
 	})
+}
+
+// An uninstallation that began after the first step of an install is what that
+// waits for, and not the cluster network.
+func TestInstallMeetsAnUninstallation(t *testing.T) {
+	n := newNode(t)
+	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	err := n.Install(ctx, func(context.Context) error { n.put(markerFile, "{}"); return nil })
+	if !errors.Is(err, context.DeadlineExceeded) || n.there(confFile) {
+		t.Fatalf("err %v, conf there: %t", err, n.there(confFile))
+	}
+	wantText(t, err.Error(), "is being uninstalled", markerFile, "install again")
+}
+
+func TestPlural(t *testing.T) {
+	for n, want := range map[int]string{0: "0 pods have", 1: "1 pod has", 2: "2 pods have"} {
+		if got := Plural(n, "pod has", "pods have"); got != want {
+			t.Errorf("%d: %q", n, got)
+		}
+	}
 }

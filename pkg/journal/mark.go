@@ -29,9 +29,9 @@ func (s *Store) mark(container, note string) error {
 	if err := network.ValidateContainerID(container); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(s.path(releaseDir, container), os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	f, err := s.create(releaseDir, container, os.O_WRONLY|unix.O_NOFOLLOW)
 	if err != nil {
-		return s.failed(err)
+		return err
 	}
 	_, err = f.WriteString(note)
 	if err = errors.Join(err, f.Close()); err != nil {

@@ -24,9 +24,9 @@ func (e *Entry) Guard() (*os.File, error) {
 	if err := absentIsFine(os.Remove(path)); err != nil {
 		return nil, e.store.failed(err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := e.store.create(runningDir, e.container, os.O_RDWR|os.O_EXCL)
 	if err != nil {
-		return nil, e.store.failed(err)
+		return nil, err
 	}
 	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(e.store.failed(err), f.Close())

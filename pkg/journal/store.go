@@ -56,11 +56,35 @@ func (s *Store) Create(ctx context.Context, container string) (*Entry, error) {
 		return e, err
 	}
 	for _, dir := range []string{journalDir, runningDir, releaseDir} {
-		if err = os.MkdirAll(filepath.Join(s.Dir, dir), 0o700); err != nil {
-			return nil, s.failed(err)
+		if err = s.make(dir); err != nil {
+			return nil, err
 		}
 	}
 	return s.open(ctx, container, os.O_RDWR|os.O_CREATE)
+}
+
+// create opens a container's file in running/ or release/. A directory that
+// somebody removed since is made again.
+func (s *Store) create(dir, container string, flags int) (*os.File, error) {
+	path := s.path(dir, container)
+	f, err := os.OpenFile(path, flags|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.make(dir); err != nil {
+			return nil, err
+		}
+		f, err = os.OpenFile(path, flags|os.O_CREATE, 0o600)
+	}
+	if err != nil {
+		return nil, s.failed(err)
+	}
+	return f, nil
+}
+
+func (s *Store) make(dir string) error {
+	if err := os.MkdirAll(filepath.Join(s.Dir, dir), 0o700); err != nil {
+		return s.failed(err)
+	}
+	return nil
 }
 
 // Try is Open without any waiting.

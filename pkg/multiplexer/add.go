@@ -113,6 +113,9 @@ func (c *call) fresh(ctx context.Context) (*journal.Entry, error) {
 			return nil, err
 		}
 	}
+	if entry, err = c.withoutMultus(ctx, entry); err != nil {
+		return nil, err
+	}
 	if entry.Damaged > 0 {
 		c.log.Warn("the container's journal was damaged and is started anew", "lines", entry.Damaged)
 	}

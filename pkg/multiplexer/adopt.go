@@ -26,6 +26,15 @@ type inheritance struct {
 	own container
 }
 
+// files are those to remove once all is detached: the runtime's record of
+// Multus itself too, if nothing else is left to look into.
+func (left *inheritance) files() []string {
+	if len(left.Problems) > 0 {
+		return left.Files
+	}
+	return append(slices.Clone(left.Files), multus.OuterRecords(multus.RuntimeResults, left.own.id, left.own.ifname)...)
+}
+
 // inherit reads what Multus left of a container: nil where there is nothing.
 // What cannot be read is said, and stays on the disk.
 func (c *call) inherit(ctx context.Context, own container) *inheritance {
@@ -44,6 +53,29 @@ func (c *call) inherit(ctx context.Context, own container) *inheritance {
 		c.completeCluster(ctx, record, own)
 	}
 	return &inheritance{record, own}
+}
+
+// withoutMultus releases, before an ADD, what Multus left of the container: a
+// runtime tried Multus first, and the conf changed in between. An ADD in the
+// midst of one of Multus's own (it is chained, or Multus's delegate) finds a
+// record too, which is not of an earlier one.
+func (c *call) withoutMultus(ctx context.Context, entry *journal.Entry) (*journal.Entry, error) {
+	id := c.args.ContainerID
+	if c.config.PrevResult != nil || !multus.Listed(c.config.CNIDir, id) {
+		return entry, nil
+	}
+	releasing, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
+	defer cancel()
+	left := c.inherit(releasing, container{id, c.args.IfName, c.args.Netns})
+	if left == nil || len(left.Problems) > 0 {
+		return entry, nil
+	}
+	c.log.Info("releasing what an ADD of Multus for this container left")
+	_, err := c.delAdopted(releasing, entry, left, "ADD")
+	if err = errors.Join(err, entry.Close()); err != nil {
+		return nil, fmt.Errorf("the container has networks of an earlier ADD by Multus that cannot be released: %w", err)
+	}
+	return c.store.Create(ctx, id)
 }
 
 // completeCluster sees to it that the cluster network is detached, whatever
@@ -76,14 +108,14 @@ func (c *call) adopt(entry *journal.Entry, left *inheritance) error {
 	}
 	h := journal.Header{
 		Container: own.id, Network: c.config.Name, IfName: own.ifname, Netns: own.netns, Boot: c.boot,
-		Args: attachments[0].Args, Adopted: left.Files,
+		Args: attachments[0].Args, Adopted: left.files(),
 	}
 	// A namespace that is gone has none: then there is nothing to compare with.
 	h.Cookie, _ = podns.Cookie(own.netns)
 	if pod := podOf(h.Args); pod.Name != "" {
 		h.Pod, h.UID = pod.String(), pod.UID
 	}
-	c.log.Info("detaching what Multus attached", "attachments", len(attachments), "records", left.Files)
+	c.log.Info("detaching what Multus attached", "attachments", len(attachments), "records", h.Adopted)
 	return entry.Adopt(h, attachments, results)
 }
 
@@ -131,7 +163,7 @@ func (c *call) delUnjournaled(ctx context.Context, left *inheritance) error {
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
-	for _, path := range left.Files {
+	for _, path := range left.files() {
 		if err := os.Remove(path); err != nil {
 			return network.IO.Errorf("remove a record of Multus: %w", err)
 		}

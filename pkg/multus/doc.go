@@ -8,5 +8,8 @@
 // mappings, bandwidth and the results are missing in it. libcni's record has
 // the exact configuration and arguments, and the result. So the list decides
 // what there is, and the records, where they can be read, what it is detached
-// with.
+// with. Why both: docs/adr/0019-pods-of-multus.md.
+//
+// The runtime's libcni has one record more, of the ADD that called Multus. It
+// says nothing of the delegates, and goes with the others (OuterRecords).
 package multus

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
 // Call is what a DEL says of the container, for what Multus did not keep.
@@ -35,6 +36,16 @@ type Attachment struct {
 	network.Attachment
 	Result json.RawMessage // of its ADD; nil = it may have failed
 	Netns  string          // the pod's namespace; "" = not known
+}
+
+// Listed reports whether Multus keeps a list of a container's delegates: one
+// look, for those that most often find nothing.
+func Listed(dir, container string) bool {
+	if network.ValidateContainerID(container) != nil {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(dir, container))
+	return err == nil
 }
 
 // Read returns what Multus kept of a container, nil where there is nothing.
@@ -162,29 +173,37 @@ func (a *Attachment) validate(source string) error {
 // more. Multus's older versions record none. root is where the node's files are
 // seen: "/" on the node.
 func (r *Record) Gone(root string) bool {
-	known := false
-	for i := range r.Attachments {
-		netns := r.Attachments[i].Netns
-		if netns == "" {
-			continue
-		}
-		if _, err := os.Lstat(filepath.Join(root, netns)); !errors.Is(err, fs.ErrNotExist) {
-			return false
-		}
-		known = true
-	}
-	return known
+	places := r.places(root)
+	return len(places) > 0 && !slices.ContainsFunc(places, func(place string) bool {
+		_, err := os.Lstat(place)
+		return !errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // Lives reports that a namespace of the container's was recorded, and is there.
 func (r *Record) Lives(root string) bool {
-	return slices.ContainsFunc(r.Attachments, func(a Attachment) bool {
-		if a.Netns == "" {
-			return false
-		}
-		_, err := os.Lstat(filepath.Join(root, a.Netns))
+	return slices.ContainsFunc(r.places(root), func(place string) bool {
+		_, err := os.Lstat(place)
 		return err == nil
 	})
+}
+
+// Hidden reports that a namespace of the container's was recorded, and that its
+// directory cannot be seen below root: then neither Gone nor Lives says anything.
+func (r *Record) Hidden(root string) bool {
+	return slices.ContainsFunc(r.Attachments, func(a Attachment) bool {
+		return a.Netns != "" && !podns.Visible(root, a.Netns)
+	})
+}
+
+// places are where the recorded namespaces may be seen below root.
+func (r *Record) places(root string) (all []string) {
+	for i := range r.Attachments {
+		if netns := r.Attachments[i].Netns; netns != "" {
+			all = append(all, podns.Places(root, netns)...)
+		}
+	}
+	return all
 }
 
 // Containers returns the containers that Multus keeps a list for.

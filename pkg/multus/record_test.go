@@ -202,3 +202,30 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A node's /var/run is a link to its own /run, or is not there in a container
+// that has /run/netns alone.
+func TestNamespacesBelowARoot(t *testing.T) {
+	dir, root := node(t), t.TempDir()
+	r := read(t, dir, Call{})
+	for i := range r.Attachments {
+		r.Attachments[i].Netns = "/var" + r.Attachments[i].Netns
+	}
+	if !r.Hidden(root) || r.Lives(root) {
+		t.Error("the directory of its namespace is not there")
+	}
+	must(t, os.MkdirAll(filepath.Join(root, "run/netns"), 0o700))
+	if r.Hidden(root) || r.Lives(root) || !r.Gone(root) {
+		t.Error("the directory is there, and the namespace is not")
+	}
+	must(t, os.WriteFile(filepath.Join(root, "run/netns/cni-web"), nil, 0o400))
+	for _, linked := range []bool{false, true} {
+		if linked {
+			must(t, os.Mkdir(filepath.Join(root, "var"), 0o700))
+			must(t, os.Symlink("/run", filepath.Join(root, "var/run")))
+		}
+		if r.Hidden(root) || !r.Lives(root) || r.Gone(root) {
+			t.Errorf("its namespace is there (link: %v)", linked)
+		}
+	}
+}

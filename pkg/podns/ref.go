@@ -35,9 +35,9 @@ func (r Ref) Live(boot string, offered ...string) string {
 	if r.Boot != boot {
 		return ""
 	}
-	paths := append(offered[:len(offered):len(offered)], r.Path)
-	if short, long := strings.CutPrefix(r.Path, "/var/run/"); long {
-		paths = append(paths, "/run/"+short) // a container has no link between the two
+	paths := offered
+	if r.Path != "" {
+		paths = append(offered[:len(offered):len(offered)], Places("/", r.Path)...)
 	}
 	for _, path := range paths {
 		if path == "" {

@@ -29,6 +29,7 @@ that what a log or a file says is where it is. */}}
 confDir: {{ $confDir }}
 binDir: {{ .Values.cni.binDir | default $platform.binDir }}
 stateDir: {{ $options.stateDir | default "/var/lib/cni/multiplexer" }}
+cniDir: {{ $options.cniDir | default "/var/lib/cni/multus" }}
 socket: {{ $options.agentSocket | default "/run/multiplexer/agent.sock" }}
 {{- $files := $options.confDir | default "/etc/cni/multiplexer/net.d" | clean }}
 filesDir: {{ ternary "" $files (or (eq $files (clean $clusterDir)) (hasPrefix (printf "%s/" (clean $confDir)) (printf "%s/" $files))) | quote }}
