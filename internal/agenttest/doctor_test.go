@@ -70,7 +70,7 @@ func TestDoctorOnAHealthyNode(t *testing.T) {
 			}
 		}
 	}
-	for _, check := range []string{"runtime", "conf", "cluster network", "plugin", "state", "agent", "multus", "kubelet", "rights", "definitions", "ranges", "journals", "kernel"} {
+	for _, check := range []string{"runtime", "conf", "cluster network", "plugin", "state", "agent", "kubelet", "rights", "definitions", "ranges", "journals", "kernel"} {
 		if !checks[check] {
 			t.Errorf("%s is not ok: %+v", check, rows)
 		}

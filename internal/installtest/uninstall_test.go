@@ -218,7 +218,7 @@ func TestUninstallKilled(t *testing.T) {
 	s.must(going.cmd.Process.Signal(syscall.SIGTERM)) // told to end: it says why it did
 	select {
 	case err := <-going.done:
-		if err == nil || !strings.Contains(going.output(), "still have networks") {
+		if err == nil || !strings.Contains(going.output(), "1 pod still has networks") {
 			t.Errorf("%v:\n%s", err, going.output())
 		}
 	case <-time.After(20 * time.Second):
