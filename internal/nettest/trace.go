@@ -51,7 +51,7 @@ func (n *Node) TraceCNI(ctx context.Context, call CNICall, dir string, see func(
 		return Outcome{}, err
 	}
 	defer files.close()
-	t := &tracer{dir: dir, exe: call.Bin, see: see, threads: map[int]*tracedThread{}}
+	t := &tracer{dir: dir, see: see, threads: map[int]*tracedThread{}}
 	// The thread that forks is the tracer, and alone may ask for anything.
 	if err = n.Do(func() error { return t.run(ctx, call, files) }); err != nil {
 		return Outcome{}, fmt.Errorf("trace %s: %w", call.Bin, err)
@@ -110,8 +110,8 @@ func (f *traceFiles) outcome() (Outcome, error) {
 
 // tracer follows all threads of one process. Its methods run on one thread.
 type tracer struct {
-	dir, exe string
-	see      func(Step) bool
+	dir string
+	see func(Step) bool
 
 	pid     int
 	threads map[int]*tracedThread
@@ -265,7 +265,10 @@ func (t *tracer) syscall(tid int, thread *tracedThread) error {
 		rval := int64(info.Nr)
 		if t.endedDelegate(thread, rval) {
 			err = t.show(Step{Kind: StepReap, Delegate: t.reaped, Done: true})
-		} else if step := thread.step; step != nil && !restarts(rval) && t.happened(step, rval) {
+		} else if step := thread.step; step != nil && !restarts(rval) {
+			if step.Kind == StepStart && rval >= 0 {
+				t.started++
+			}
 			step.Done, step.Failed = true, rval < 0
 			err = t.show(*step)
 		}
@@ -308,7 +311,10 @@ func (t *tracer) entered(thread *tracedThread) (*Step, error) {
 	case unix.SYS_WRITE, unix.SYS_PWRITE64:
 		return t.write(args)
 	case unix.SYS_CLONE:
-		if args[0]&unix.CLONE_VFORK != 0 {
+		// Go tries its system calls with a child too, which runs no other program.
+		// It is the one without a signal at its end.
+		const atEnd = 0xff // CSIGNAL
+		if args[0]&unix.CLONE_VFORK != 0 && args[0]&atEnd == uint64(unix.SIGCHLD) {
 			return &Step{Kind: StepStart, Delegate: t.started + 1}, nil
 		}
 	}
@@ -340,31 +346,6 @@ func (t *tracer) fileStep(kind StepKind, pathAt uint64) (*Step, error) {
 		return &Step{Kind: kind, Path: path}, nil
 	}
 	return nil, nil
-}
-
-// happened counts a started delegate. Go's own trial of its system calls
-// starts a child too, which runs no other program.
-func (t *tracer) happened(step *Step, rval int64) bool {
-	if step.Kind != StepStart || rval < 0 {
-		return true
-	}
-	// The kernel lets the parent of a vfork go on once the child has its own
-	// program, or is gone.
-	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", rval))
-	if err == nil && exe == t.exe || err != nil && !t.ranAnother(rval) {
-		return false
-	}
-	t.started++
-	return true
-}
-
-// ranAnother reports whether a child that has ended was another program. On a
-// busy machine a delegate can be over before it is looked at; until the plugin
-// waits for it, the kernel keeps its name.
-func (t *tracer) ranAnother(child int64) bool {
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child))
-	own, ownErr := os.ReadFile(fmt.Sprintf("/proc/%d/comm", t.pid))
-	return err == nil && ownErr == nil && !bytes.Equal(name, own)
 }
 
 // endedDelegate counts the delegates that were waited for.

@@ -18,7 +18,6 @@ type place struct {
 
 // countsAs reports whether a call can be killed at what the trace shows: before
 // each change below stateDir, after each delegate's start, and at its end.
-// Before a start is not told from Go's own trial of its system calls.
 func countsAs(s nettest.Step) bool {
 	if s.Kind == nettest.StepStart || s.Kind == nettest.StepReap {
 		return s.Done && !s.Failed
