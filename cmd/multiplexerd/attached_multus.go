@@ -44,13 +44,13 @@ func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 		return nil
 	}
 	pod := install.Pod{Container: id}
+	if namespace, name, _ := record.Pod(); name != "" {
+		pod.Name = namespace + "/" + name
+	}
 	for i := range record.Attachments {
 		a := &record.Attachments[i]
 		if !a.Cluster {
 			pod.Networks = append(pod.Networks, a.Reference)
-		}
-		if name := podName(a.Args); name != "" {
-			pod.Name = name
 		}
 	}
 	if len(pod.Networks) == 0 {
@@ -58,18 +58,6 @@ func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 	}
 	pod.Networks[0] = "attached by Multus: " + pod.Networks[0]
 	return &pod
-}
-
-// podName is namespace/name as CNI_ARGS have it, or "".
-func podName(args [][2]string) string {
-	of := map[string]string{}
-	for _, kv := range args {
-		of[kv[0]] = kv[1]
-	}
-	if of["K8S_POD_NAME"] == "" {
-		return ""
-	}
-	return of["K8S_POD_NAMESPACE"] + "/" + of["K8S_POD_NAME"]
 }
 
 func (m multusPods) path() string { return filepath.Join("/", m.root, m.dir) }

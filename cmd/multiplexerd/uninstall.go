@@ -195,7 +195,7 @@ type detacher struct {
 func (d *detacher) detach(ctx context.Context, pod install.Pod) error {
 	contents, err := d.store.Read(pod.Container)
 	if errors.Is(err, journal.ErrAbsent) {
-		if d.multus.pod(multus.NewReader(d.multus.path()), pod.Container) != nil {
+		if multus.Listed(d.multus.path(), pod.Container) {
 			return errors.New("it was attached by Multus: delete the pod")
 		}
 		return nil

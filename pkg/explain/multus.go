@@ -37,11 +37,10 @@ func (q *inquiry) readMultus() {
 	}
 }
 
-// recorded reports whether the CNI_ARGS of a record are those of the pod.
+// recorded reports whether a record is of the pod.
 func (q *inquiry) recorded(record *multus.Record) bool {
-	return slices.ContainsFunc(record.Attachments, func(a multus.Attachment) bool {
-		return slices.Contains(a.Args, [2]string{"K8S_POD_NAMESPACE", q.namespace}) && slices.Contains(a.Args, [2]string{"K8S_POD_NAME", q.name})
-	})
+	namespace, name, _ := record.Pod()
+	return namespace == q.namespace && name == q.name
 }
 
 // attachedByMultus explains one record.
@@ -50,15 +49,11 @@ func (q *inquiry) attachedByMultus(id string, record *multus.Record) Container {
 		ID: id, State: "attached by Multus; multiplexer detaches it by the records in " + q.Config.CNIDir,
 		Live: !record.Hidden(q.Root), hidden: record.Hidden(q.Root), whole: true, Networks: []Network{},
 	}
+	_, _, out.UID = record.Pod()
 	for i := range record.Attachments {
 		a := &record.Attachments[i]
 		if out.Netns == "" {
 			out.Netns = a.Netns
-		}
-		for _, arg := range a.Args {
-			if arg[0] == "K8S_POD_UID" {
-				out.UID = arg[1]
-			}
 		}
 		out.Networks = append(out.Networks, recordedNetwork(a))
 	}

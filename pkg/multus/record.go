@@ -169,6 +169,24 @@ func (a *Attachment) validate(source string) error {
 	return a.Validate(source)
 }
 
+// Pod is the container's pod as the runtime named it in CNI_ARGS; what it did not
+// say is "".
+func (r *Record) Pod() (namespace, name, uid string) {
+	for i := range r.Attachments {
+		for _, arg := range r.Attachments[i].Args {
+			switch arg[0] {
+			case "K8S_POD_NAMESPACE":
+				namespace = arg[1]
+			case "K8S_POD_NAME":
+				name = arg[1]
+			case "K8S_POD_UID":
+				uid = arg[1]
+			}
+		}
+	}
+	return namespace, name, uid
+}
+
 // Gone reports that the container's namespace was recorded, and is there no
 // more. Multus's older versions record none. root is where the node's files are
 // seen: "/" on the node.
