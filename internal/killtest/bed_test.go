@@ -107,7 +107,7 @@ func (b *bed) prepare(images string) error {
 	if err = b.clean(); err != nil {
 		return err
 	}
-	b.empty, err = b.look()
+	b.empty, err = b.still()
 	return err
 }
 

@@ -369,6 +369,21 @@ func (b *bed) look() (string, error) {
 	return strings.Join(lines, "\n"), err
 }
 
+// still returns a snapshot at whose time nothing went on: kubelet lets the
+// runtime undo a pod's networks a second time, seconds after the pod has gone.
+func (b *bed) still() (string, error) {
+	var now string
+	err := b.until("nothing goes on", func() error {
+		before := now
+		var err error
+		if now, err = b.look(); err == nil && (now != before || strings.Contains(now, "lock /var/lib/cni/multiplexer/journal/")) {
+			err = fmt.Errorf("(-before +after):\n%s", cmp.Diff(strings.Split(before, "\n"), strings.Split(now, "\n")))
+		}
+		return err
+	})
+	return now, err
+}
+
 // same returns when a snapshot is what it was.
 func (b *bed) same(before string) error {
 	return b.until("the node is what it was", func() error {

@@ -122,7 +122,7 @@ func (r *row) begin() error {
 	var mu sync.Mutex
 	return each(beds, func(b *bed) error {
 		if b == r.works || b == r.upgraded {
-			snapshot, err := b.look()
+			snapshot, err := b.still()
 			if err != nil {
 				return err
 			}

@@ -211,6 +211,19 @@ func (n *Node) SnapshotOptions() nettest.SnapshotOptions {
 	return options
 }
 
+// Quiet says what of a snapshot, of one node or of several without pods, is of
+// a pod that has gone: more shims than so many, or a journal. kubelet lets the
+// runtime undo a pod's networks a second time, seconds after the pod has gone.
+func Quiet(snapshot string, shims int) error {
+	switch {
+	case strings.Count(snapshot, "process containerd-shim") > shims:
+		return fmt.Errorf("a shim still runs:\n%s", snapshot)
+	case strings.Contains(snapshot, "/multiplexer/journal/"):
+		return fmt.Errorf("a container still has a journal:\n%s", snapshot)
+	}
+	return nil
+}
+
 // Do runs f on a thread of the node, which dies afterwards.
 func (n *Node) Do(f func() error) error { return n.space.do(f) }
 

@@ -28,6 +28,7 @@ func NewPod(namespace, name string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: map[string]string{}},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &grace,
+			DNSPolicy:                     corev1.DNSDefault, // there is no cluster DNS
 			AutomountServiceAccountToken:  &no,
 			EnableServiceLinks:            &no,
 			Containers:                    []corev1.Container{NewContainer("app")},
