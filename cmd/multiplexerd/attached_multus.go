@@ -1,11 +1,11 @@
 package main
 
 import (
-	"path/filepath"
 	"slices"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/multus"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
 // multusPods are the containers that Multus attached, as its records say.
@@ -60,4 +60,4 @@ func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 	return &pod
 }
 
-func (m multusPods) path() string { return filepath.Join("/", m.root, m.dir) }
+func (m multusPods) path() string { return podns.Below(m.root, m.dir) }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
 // nodeFlags say where the runtime of a node looks, and where the node is.
@@ -41,7 +42,7 @@ func (f *nodeFlags) detect() (install.Paths, error) {
 }
 
 // at is where this process sees a file of the node.
-func (f *nodeFlags) at(path string) string { return filepath.Join("/", f.root, path) }
+func (f *nodeFlags) at(path string) string { return podns.Below(f.root, path) }
 
 // installFlags say what is installed.
 type installFlags struct {

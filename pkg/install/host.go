@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
+	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
 // host is the node's file system. Paths are the node's own, as the runtime
@@ -22,7 +23,14 @@ type host struct {
 	log  *slog.Logger
 }
 
-func (h host) at(path string) string { return filepath.Join("/", h.root, path) }
+// at is where this process finds what the node has at a path.
+func (h host) at(path string) string { return podns.Below(h.root, path) }
+
+// name is where a name of the node is made, replaced or removed, which is then
+// not what it may be a link to.
+func (h host) name(path string) string {
+	return filepath.Join(h.at(filepath.Dir(path)), filepath.Base(path))
+}
 
 // folder reads the node's network configurations.
 func (h host) folder() network.Folder {
@@ -75,7 +83,7 @@ func (h host) makeDir(dir string, mode fs.FileMode) error {
 // private takes the rights of others away from a directory: kubelet makes those
 // of a pod's volumes readable by all. Who cannot enter it reads nothing in it.
 func (h host) private(dir string) error {
-	f, err := os.OpenFile(h.at(dir), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(h.name(dir), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return network.IO.Errorf("look at a directory of the node: %w", err)
 	}
@@ -134,7 +142,7 @@ func (h host) replace(path string, content io.Reader, mode fs.FileMode) error {
 	err := h.write(temp, content, mode)
 	if err == nil {
 		h.step("rename", path)
-		err = os.Rename(h.at(temp), h.at(path))
+		err = os.Rename(h.name(temp), h.name(path))
 	}
 	if err != nil {
 		return network.IO.Errorf("write %s: %w", path, errors.Join(err, h.clean(temp)))
@@ -151,7 +159,7 @@ func (h host) write(path string, content io.Reader, mode fs.FileMode) error {
 	}
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	f, err := os.OpenFile(h.at(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
+	f, err := os.OpenFile(h.name(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
 	if err != nil {
 		return err
 	}
@@ -167,7 +175,7 @@ func (h host) write(path string, content io.Reader, mode fs.FileMode) error {
 
 // clean removes what a killed process left, if anything.
 func (h host) clean(temp string) error {
-	if err := os.Remove(h.at(temp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(h.name(temp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -176,7 +184,7 @@ func (h host) clean(temp string) error {
 // remove removes a file of ours; one that is not there is removed.
 func (h host) remove(path string) error {
 	h.step("remove", path)
-	err := os.Remove(h.at(path))
+	err := os.Remove(h.name(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -190,7 +198,7 @@ func (h host) remove(path string) error {
 // move renames a file within its directory, never over another one.
 func (h host) move(from, to string) error {
 	h.step("move", from)
-	if err := unix.Renameat2(unix.AT_FDCWD, h.at(from), unix.AT_FDCWD, h.at(to), unix.RENAME_NOREPLACE); err != nil {
+	if err := unix.Renameat2(unix.AT_FDCWD, h.name(from), unix.AT_FDCWD, h.name(to), unix.RENAME_NOREPLACE); err != nil {
 		return network.IO.Errorf("rename %s to %s: %w", from, filepath.Base(to), err)
 	}
 	h.step("moved", to)

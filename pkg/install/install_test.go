@@ -261,7 +261,7 @@ func TestInstallIntoALinkedDirectory(t *testing.T) {
 	if err := os.MkdirAll(n.path("/etc/cni"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(n.path("/srv/net.d"), n.path("/etc/cni/net.d")); err != nil {
+	if err := os.Symlink("/srv/net.d", n.path("/etc/cni/net.d")); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Install(t.Context(), serving); err != nil {

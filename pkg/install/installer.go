@@ -190,7 +190,7 @@ func (n *Installer) checkPlugin() error {
 		return nil
 	}
 	h, path := n.host(), n.pluginPath()
-	if n.plugin.unchanged(h.at(path)) {
+	if n.plugin.unchanged(h.name(path)) {
 		return nil
 	}
 	now := n.plugin

@@ -37,7 +37,7 @@ func (h host) placePlugin(source, path string) error {
 
 // comparePlugin looks at the node's plugin.
 func (h host) comparePlugin(source, path string) (pluginState, error) {
-	there, err := os.Lstat(h.at(path))
+	there, err := os.Lstat(h.name(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return pluginMissing, nil
 	}

@@ -133,7 +133,7 @@ func (h host) uninstalling(marker string) (*Uninstall, error) {
 		return nil, err
 	}
 	if !there {
-		if _, err = os.Lstat(h.at(marker)); err == nil { // a link to nowhere
+		if _, err = os.Lstat(h.name(marker)); err == nil { // a link to nowhere
 			return &Uninstall{}, nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
