@@ -27,12 +27,12 @@ func TestLinksOfTheNode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	real := func(path string) string { return filepath.Join(n.root, elsewhere, path) }
+	there := func(path string) string { return filepath.Join(n.root, elsewhere, path) }
 	n.put(filepath.Join(elsewhere, "conf/10-cluster.conflist"), clusterConf)
 	n.put(filepath.Join(elsewhere, "bin/bridge"), "")
 	// A conf that is a link itself is replaced, and what it leads to is not.
 	n.put("/etc/kept.conflist", "kept")
-	if err := os.Symlink("/etc/kept.conflist", real("conf/00-multiplexer.conflist")); err != nil {
+	if err := os.Symlink("/etc/kept.conflist", there("conf/00-multiplexer.conflist")); err != nil {
 		t.Fatal(err)
 	}
 
@@ -40,7 +40,7 @@ func TestLinksOfTheNode(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, path := range []string{"conf/00-multiplexer.conflist", "bin/multiplexer", "state/multiplexer/installed.json"} {
-		if info, err := os.Lstat(real(path)); err != nil || !info.Mode().IsRegular() {
+		if info, err := os.Lstat(there(path)); err != nil || !info.Mode().IsRegular() {
 			t.Errorf("after install: %s: %v, %v", path, info, err)
 		}
 	}
@@ -52,7 +52,7 @@ func TestLinksOfTheNode(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, path := range []string{"conf/00-multiplexer.conflist", "bin/multiplexer"} {
-		if _, err := os.Lstat(real(path)); !os.IsNotExist(err) {
+		if _, err := os.Lstat(there(path)); !os.IsNotExist(err) {
 			t.Errorf("after uninstall: %s: %v", path, err)
 		}
 	}
@@ -60,7 +60,7 @@ func TestLinksOfTheNode(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("%s of this process's own root has %v, %v", elsewhere, left, err)
 	}
-	if raw, err := os.ReadFile(real("conf/10-cluster.conflist")); err != nil || !strings.Contains(string(raw), "cniVersion") {
-		t.Errorf("the cluster's conf: %s, %v", raw, err)
+	if raw, readErr := os.ReadFile(there("conf/10-cluster.conflist")); readErr != nil || !strings.Contains(string(raw), "cniVersion") {
+		t.Errorf("the cluster's conf: %s, %v", raw, readErr)
 	}
 }
