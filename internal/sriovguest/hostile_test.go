@@ -163,6 +163,11 @@ func TestDevicesInUse(t *testing.T) {
 		t.Errorf("code %d, want 11", e.Code)
 	}
 	detach(whole)
+	back := m.onVFIO(pf.VFs[2]) // while the PF is on the node, as after a boot
+	defer back()
+	whole = m.pod("whole").add()
+	contains(t, m.pod("vf").refused("ADD").Msg, pf.PCI, "itself is held by pod default/"+strings.ToLower(whole.id))
+	detach(whole)
 }
 
 // Files that are in the way hold up no pod: a log that is a pipe without a

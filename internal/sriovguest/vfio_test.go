@@ -30,20 +30,27 @@ func (m *machine) bind(pci, driver string) {
 	}
 }
 
+// onVFIO binds a VF to vfio-pci, and returns what brings it back: its own driver
+// chooses name and address anew.
+func (m *machine) onVFIO(pci string) (back func()) {
+	m.t.Helper()
+	dev, mac := m.netdev(pci), ""
+	m.link(dev, func(l netlink.Link) error { mac = l.Attrs().HardwareAddr.String(); return nil })
+	m.bind(pci, "vfio-pci")
+	return func() {
+		m.bind(pci, "")
+		m.onNode("ip", "link", "set", m.netdev(pci), "name", dev)
+		m.onNode("ip", "link", "set", dev, "address", mac)
+	}
+}
+
 // A VF on vfio-pci is set by way of the PF, has its addresses in the result, and
 // touches nothing in the pod.
 func TestVFIO(t *testing.T) {
 	m := newMachine(t)
 	pci := m.pfs[0].VFs[6]
-	dev, mac := m.netdev(pci), ""
-	m.link(dev, func(l netlink.Link) error { mac = l.Attrs().HardwareAddr.String(); return nil })
 	m.leavesNothing()
-	m.bind(pci, "vfio-pci")
-	defer func() { // its own driver chooses name and address anew
-		m.bind(pci, "")
-		m.onNode("ip", "link", "set", m.netdev(pci), "name", dev)
-		m.onNode("ip", "link", "set", dev, "address", mac)
-	}()
+	defer m.onVFIO(pci)()
 	m.network("dpdk", obj{"type": "sriov", "deviceID": pci, "vlan": 42, "mac": "02:00:00:00:07:07", "trust": "on", "ipam": m.ipam("10.56.13.0/24")})
 	m.network("plain", obj{"type": "sriov", "master": m.pfs[0].Name, "ipam": m.ipam("10.56.14.0/24")})
 	before := m.cards()

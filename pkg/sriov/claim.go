@@ -20,6 +20,11 @@ func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) 
 			return nil, err
 		}
 	}
+	if d.Index >= 0 {
+		if err = j.guardPod(d); err != nil {
+			return nil, err
+		}
+	}
 	if picked {
 		if err = j.claims.guardOffered(d); err != nil {
 			return nil, err
@@ -92,7 +97,7 @@ func (j *job) guardNode(d *Device, picked bool) error {
 		return network.Invalid.Errorf("sriov: %s %s: it stays on the node; take it out of use there, or choose another", d, why)
 	}
 	if d.Index >= 0 {
-		return j.guardPod(d)
+		return nil
 	}
 	advertised, err := j.claims.Advertised()
 	if err != nil {

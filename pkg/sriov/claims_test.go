@@ -407,3 +407,29 @@ func TestHolder(t *testing.T) {
 		t.Error("an attachment is a container and an interface")
 	}
 }
+
+// A claim outlives an allocation of sriov-cni that does not go: the next DEL
+// tries again.
+func TestReleaseTakesTheAllocationFirst(t *testing.T) {
+	c, _ := newClaims(t)
+	r := fullRecord()
+	r.Path = "" // not known, and so no reason to leave the allocation alone
+	path := filepath.Join(c.Foreign, "pci", aVF)
+	defer lock(t, c, aVF)()
+	make0700(t, path)
+	write0600(t, filepath.Join(path, "file"), "in the way")
+	if err := c.put(r); err != nil {
+		t.Fatal(err)
+	}
+	err := c.release(r)
+	if claim, getErr := c.Get(aVF); !errors.Is(err, network.IO) || getErr != nil || claim == nil {
+		t.Errorf("while it cannot go: %v; the claim: %v, %v", err, claim, getErr)
+	}
+	if err = os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	err = c.release(r)
+	if claim, getErr := c.Get(aVF); err != nil || getErr != nil || claim != nil {
+		t.Errorf("then: %v; the claim: %v, %v", err, claim, getErr)
+	}
+}

@@ -52,7 +52,7 @@ func (j *job) giveBack(ctx context.Context) error {
 	if err = j.restore(ctx, r, netns); err != nil {
 		return errors.Join(err, j.quarantine(r, err))
 	}
-	return errors.Join(j.claims.drop(r.PCI), j.claims.dropForeign(r))
+	return j.claims.release(r)
 }
 
 // isIn reports whether a device is in a namespace; "" has none.

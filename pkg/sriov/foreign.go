@@ -283,6 +283,15 @@ func (c Claims) dropForeign(r *Record) error {
 	return remove(filepath.Join(c.Foreign, "pci", r.PCI))
 }
 
+// release ends a claim. sriov-cni's allocation goes first: as long as there is
+// a claim, a DEL that was killed here is done again from its beginning.
+func (c Claims) release(r *Record) error {
+	if err := c.dropForeign(r); err != nil {
+		return err
+	}
+	return c.drop(r.PCI)
+}
+
 func remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return network.IO.Errorf("remove: %w", err)

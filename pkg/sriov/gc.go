@@ -41,5 +41,5 @@ func (j *job) collect(ctx context.Context, pci string) error {
 	if err = j.restore(ctx, r, ""); err != nil {
 		return errors.Join(err, j.quarantine(r, err))
 	}
-	return errors.Join(j.claims.drop(pci), j.claims.dropForeign(r))
+	return j.claims.release(r)
 }
