@@ -32,7 +32,8 @@ func (q *inquiry) plan(ctx context.Context) {
 			q.unplanned(err)
 			return
 		}
-		p.Definitions = &answer{known: known, files: files}
+		given := &answer{known: known, files: files}
+		p.Definitions, p.Devices = given, given.devices
 	} else if q.annotations == nil {
 		q.NotAsked = append(q.NotAsked, q.WithoutAgent)
 		return
@@ -103,12 +104,6 @@ func (q *inquiry) askAgent(ctx context.Context, pod *plan.Pod) (*agentapi.Known,
 	if pod.NamespaceNetworks = known.NamespaceNetworks; pod.NamespaceNetworks != "" {
 		q.Asked = append(q.Asked, Asked{network.NetworksAnnotation, pod.NamespaceNetworks, "namespace " + q.namespace})
 	}
-	if known.Devices != nil {
-		pod.Devices = []plan.Device{}
-		for _, d := range known.Devices {
-			pod.Devices = append(pod.Devices, plan.Device(d))
-		}
-	}
 	return known, nil
 }
 
@@ -147,6 +142,19 @@ func references(config *network.Config) []agentapi.Reference {
 type answer struct {
 	known *agentapi.Known
 	files *plan.Dir
+}
+
+// devices are those that the agent says kubelet gave the pod; nil when it does
+// not say.
+func (a *answer) devices() []plan.Device {
+	if a.known.Devices == nil {
+		return nil
+	}
+	out := []plan.Device{}
+	for _, d := range a.known.Devices {
+		out = append(out, plan.Device(d))
+	}
+	return out
 }
 
 // Definition implements plan.Definitions.

@@ -110,7 +110,8 @@ func (e *Entry) append(ev event) error {
 }
 
 // Sync makes the journal outlive a power loss: file and directory. It is
-// called once, before the first effect of a secondary network.
+// called before the first effect of a secondary network, and of one in the
+// cluster network's place.
 func (e *Entry) Sync() error {
 	dir, err := os.Open(filepath.Join(e.store.Dir, journalDir))
 	if err != nil {

@@ -220,6 +220,12 @@ func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.P
 	if err != nil {
 		return part, err
 	}
+	if strings.TrimSpace(pod.Annotations[network.DefaultNetworkAnnotation]) != "" {
+		// The journal alone says, after a power loss, that it is not the node's.
+		if err = entry.Sync(); err != nil {
+			return part, err
+		}
+	}
 	return c.attach(ctx, entry, i)
 }
 

@@ -152,13 +152,20 @@ func (f *fromAgent) ask(ctx context.Context) error {
 		Verb: agentapi.VerbPlan, Pod: f.wirePod(), Networks: f.references(), Home: f.call.config.MultusNamespace,
 		NamespaceDefaults: f.call.config.NamespaceDefaults,
 	})
-	if f.known != nil && f.known.Devices != nil {
-		f.pod.Devices = []plan.Device{}
-		for _, d := range f.known.Devices {
-			f.pod.Devices = append(f.pod.Devices, plan.Device(d))
-		}
-	}
 	return f.unknown()
+}
+
+// devices are those that the agent says kubelet gave the pod; nil when it did
+// not answer, or does not say.
+func (f *fromAgent) devices() []plan.Device {
+	if f.known == nil || f.known.Devices == nil {
+		return nil
+	}
+	out := []plan.Device{}
+	for _, d := range f.known.Devices {
+		out = append(out, plan.Device(d))
+	}
+	return out
 }
 
 // unknown is why the agent's answer is not there.

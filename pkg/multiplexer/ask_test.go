@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 )
 
@@ -108,6 +109,38 @@ func TestClusterNetworkFromTheAgent(t *testing.T) {
 	f.refused(f.call("ADD", "c2", nil), 11, "clusterNetwork \"main\"", "wait until it answers")
 	f.config["clusterNetwork"] = "cluster"
 	f.ok("ADD", "c2")
+}
+
+// A container that was never attached must be deletable, whatever is known of
+// a cluster network that is a definition: the last word has not heard of it,
+// says that it was deleted, or has it without the device that it needs.
+func TestDelOfNothingWithTheClusterNetworkFromTheAgent(t *testing.T) {
+	main := definition("kube-system", "main", obj{"cniVersion": "1.0.0", "type": "recorder"})
+	main.ResourceName = "intel.com/sriov"
+	references := []agentapi.Reference{main.Reference}
+	for name, word := range map[string]*agentapi.Copy{
+		"no last word":   nil,
+		"not heard of":   {},
+		"deleted":        {Networks: references},
+		"needs a device": {Networks: references, Definitions: []agentapi.Definition{main}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			if word != nil {
+				f.lastWord(*word)
+			}
+			f.config = obj{"agentSocket": f.file("gone"), "clusterNetwork": "main"}
+			refused := f.call("ADD", "c1", nil)
+			f.refused(refused, refused.Error().Code, "clusterNetwork")
+			before := f.snapshot()
+			out := f.ok("DEL", "c1") // the runtime's cleanup
+			if !strings.Contains(string(out.Stderr), "nothing to detach") {
+				t.Errorf("standard error: %s", out.Stderr)
+			}
+			f.want(f.calls(), []string(nil))
+			nettest.RequireSame(t, before, f.snapshot())
+		})
+	}
 }
 
 // The agent's ranges count as the configuration's do.
@@ -288,6 +321,55 @@ func TestDevicesOfThePod(t *testing.T) {
 	f.config["agentSocket"] = ""
 	f.define("a")
 	f.refused(f.networks(`[{"name":"a","cni-args":{"pciBusID":"0000:3b:02.0"}}]`).call("ADD", "c5", nil), 7, "node's agent alone")
+}
+
+// A cluster network of a resource gets its device too, also for a pod that
+// asks for nothing: there it is the plan that asks the agent.
+func TestDeviceOfTheClusterNetwork(t *testing.T) {
+	f := newFixture(t)
+	f.lastWord(agentapi.Copy{})
+	main := definition("kube-system", "main", f.list("main", "10.55.0.0/24", nil))
+	main.ResourceName = "intel.com/sriov"
+	known := &agentapi.Known{
+		Definitions: []agentapi.Definition{main},
+		Devices:     []agentapi.Device{{Container: "app", Resource: "intel.com/sriov", ID: "0000:3b:02.0"}},
+	}
+	requests := f.agent(known)
+	f.config["clusterNetwork"] = "main"
+	f.ok("ADD", "c1")
+	f.want(f.conf(f.called("ADD")[0])["deviceID"], "0000:3b:02.0")
+	f.want(len(*requests), 1)
+	f.lastWord(agentapi.Copy{Networks: []agentapi.Reference{main.Reference}, Definitions: known.Definitions})
+	f.config["agentSocket"] = f.file("gone")
+	f.refused(f.call("ADD", "c2", nil), 11, "clusterNetwork \"kube-system/main\" needs a device", "does not answer")
+}
+
+// Without a journal, its device is found as at ADD; where nobody knows it, the
+// other networks are detached all the same.
+func TestEmptyJournalOfAClusterNetworkWithADevice(t *testing.T) {
+	f := newFixture(t)
+	main, everybody := definition("kube-system", "main", f.list("main", "10.55.0.0/24", nil)), definition("kube-system", "everybody", f.list("everybody", "10.53.0.0/24", nil))
+	main.ResourceName = "intel.com/sriov"
+	definitions := []agentapi.Definition{main, everybody}
+	f.agent(&agentapi.Known{Definitions: definitions, Devices: []agentapi.Device{{Container: "app", Resource: "intel.com/sriov", ID: "0000:3b:02.0"}}})
+	f.lastWord(agentapi.Copy{Networks: []agentapi.Reference{main.Reference, everybody.Reference}, Definitions: definitions})
+	f.config["clusterNetwork"], f.config["defaultNetworks"] = "main", []string{"everybody"}
+	for _, there := range []bool{true, false} {
+		f.ok("ADD", "c1")
+		f.must(os.Truncate(f.file("state/journal/c1"), 0))
+		f.forget()
+		if !there {
+			f.config["agentSocket"] = f.file("gone")
+		}
+		f.ok("DEL", "c1")
+		f.want(f.leases("everybody"), 0)
+		if !there {
+			f.want(f.calls(), []string{"DEL everybody net1"})
+			continue
+		}
+		f.want(f.calls(), []string{"DEL everybody net1", "DEL main eth0"})
+		f.want(f.conf(f.called("DEL")[1])["deviceID"], "0000:3b:02.0")
+	}
 }
 
 // The agent is told of each journal that is complete, if it wants to know.

@@ -35,12 +35,21 @@ type call struct {
 	agent   *fromAgent // nil without an agent
 }
 
-// parser reads a configuration, as strictly as the verb needs.
-type parser func([]byte) (*network.Config, error)
+// strictness is what a verb makes of a configuration that has a mistake.
+type strictness bool
+
+const (
+	strict    strictness = true  // it is refused
+	forgiving strictness = false // what detaching needs is taken from it
+)
 
 // start reads the configuration and the arguments; it has no effects but an
 // open log file.
-func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
+func (p *Plugin) start(args *skel.CmdArgs, how strictness) (*call, error) {
+	parse := network.ParseConfig
+	if how == forgiving {
+		parse = network.ParseForDEL
+	}
 	config, err := parse(args.StdinData)
 	if err != nil {
 		return nil, err
@@ -57,12 +66,15 @@ func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
 	if c.boot, err = podns.BootID(p.BootIDPath); err != nil {
 		return nil, network.IO.Errorf("%w", err)
 	}
-	embedded, err := p.embedded(config.Embedded)
-	if err != nil {
-		return nil, err
+	embedded, refused := p.embedded(config.Embedded)
+	if refused != nil && how == strict {
+		return nil, refused
 	}
 	c.log, c.logFile = newLog(config, p.Stderr)
 	c.log = c.log.With("container", args.ContainerID, "ifname", args.IfName)
+	if refused != nil {
+		c.log.Warn("a plugin that is to run in process is left out", "error", refused.Error())
+	}
 	c.runner = &delegate.Runner{
 		Path: searchPath(args.Path, config.BinDir), CacheDir: filepath.Join(config.StateDir, "cache"), StateDir: config.StateDir,
 		Embedded: embedded, Stderr: p.Stderr, Self: p.Self,
@@ -73,7 +85,7 @@ func (p *Plugin) start(args *skel.CmdArgs, parse parser) (*call, error) {
 	c.planner.Definitions, c.planner.Files = files, files
 	if config.AgentSocket != "" {
 		c.agent = &fromAgent{call: c, files: plan.NewDir(config.ConfDir, network.Isolation{})}
-		c.planner.Definitions = c.agent
+		c.planner.Definitions, c.planner.Devices = c.agent, c.agent.devices
 	}
 	return c, nil
 }
@@ -85,20 +97,22 @@ func (c *call) close() {
 	}
 }
 
-// embedded returns the plugins that the configuration wants in process.
-func (p *Plugin) embedded(wanted []string) (map[string]network.Embedded, error) {
+// embedded returns the plugins that the configuration wants in process and
+// this build has. The error is about the others.
+func (p *Plugin) embedded(wanted []string) (known map[string]network.Embedded, err error) {
 	if wanted == nil {
 		return p.Embedded, nil
 	}
-	out := map[string]network.Embedded{}
+	known = map[string]network.Embedded{}
 	for _, pluginType := range wanted {
 		plugin, ok := p.Embedded[pluginType]
 		if !ok {
-			return nil, network.Invalid.Errorf("embedded: this build has no plugin %q of its own, but %q", pluginType, slices.Sorted(maps.Keys(p.Embedded)))
+			err = network.Invalid.Errorf("embedded: this build has no plugin %q of its own, but %q", pluginType, slices.Sorted(maps.Keys(p.Embedded)))
+			continue
 		}
-		out[pluginType] = plugin
+		known[pluginType] = plugin
 	}
-	return out, nil
+	return known, err
 }
 
 // searchPath is CNI_PATH with binDir behind it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
@@ -54,7 +55,7 @@ func (c *call) delAbsent(ctx context.Context, own container) error {
 		if left := c.inherit(ctx, own); left != nil && len(left.Attachments) > 0 {
 			return c.delUnjournaled(ctx, left)
 		}
-		return c.delCluster(ctx, own, delegate.Request{})
+		return c.delCluster(ctx, nil, own)
 	}
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func (c *call) delAbsent(ctx context.Context, own container) error {
 	if left != nil { // Multus attached it, and its record is of no use
 		return errors.Join(c.delInherited(ctx, entry, own), c.delAsToday(ctx, entry, own))
 	}
-	err = errors.Join(c.delInherited(ctx, entry, own), c.delGuarded(ctx, entry, own))
+	err = errors.Join(c.delInherited(ctx, entry, own), c.delCluster(ctx, entry, own))
 	// Nothing is recorded: there is nothing to keep for a later try.
 	return errors.Join(err, entry.Remove())
 }
@@ -100,39 +101,58 @@ func (c *call) heirs() (heirs []network.Heir) {
 }
 
 func (c *call) delLeft(ctx context.Context, entry *journal.Entry, own container, a *network.Attachment) error {
-	guard, err := entry.Guard()
-	if err != nil {
-		return err
-	}
-	defer guard.Close()
 	a.Args = c.cniArgs
 	c.log.Info("detaching what another program attached", "network", a.Name, "interface", a.IfName, "record", a.Source)
-	return c.runner.Del(ctx, a, delegate.Request{ContainerID: own.id, Netns: own.netns, Guard: guard})
+	return c.delGuarded(ctx, entry, own, a)
 }
 
-// delGuarded runs the cluster network's DEL where a killed call can find it.
-func (c *call) delGuarded(ctx context.Context, entry *journal.Entry, own container) error {
-	guard, err := entry.Guard()
-	if err != nil {
-		return err
+// delGuarded runs a DEL that no journal describes where a killed call can
+// find it; entry is nil where there can be no journal.
+func (c *call) delGuarded(ctx context.Context, entry *journal.Entry, own container, a *network.Attachment) error {
+	request := delegate.Request{ContainerID: own.id, Netns: own.netns}
+	if entry != nil {
+		guard, err := entry.Guard()
+		if err != nil {
+			return err
+		}
+		defer guard.Close()
+		request.Guard = guard
 	}
-	defer guard.Close()
-	return c.delCluster(ctx, own, delegate.Request{Guard: guard})
+	if a.Cluster {
+		request.PrevResult = replayed(&a.List, c.config.PrevResult)
+	}
+	return c.runner.Del(ctx, a, request)
 }
 
 // delCluster detaches a container from the cluster network of today's
-// configuration. A node without one has nothing to detach from.
-func (c *call) delCluster(ctx context.Context, own container, request delegate.Request) error {
-	attachment, err := c.planner.Cluster(ctx, plan.Pod{}, c.cniArgs, own.ifname)
-	if errors.Is(err, plan.ErrNoCluster) {
-		c.log.Warn("the container has no journal and the node no cluster network: nothing to detach")
-		return nil
-	}
-	if err != nil {
+// configuration.
+func (c *call) delCluster(ctx context.Context, entry *journal.Entry, own container) error {
+	a, err := c.clusterToday(ctx, own, plan.Pod{})
+	if a == nil {
 		return err
 	}
-	request.ContainerID, request.Netns, request.PrevResult = own.id, own.netns, replayed(&attachment.List, c.config.PrevResult)
-	return c.runner.Del(ctx, attachment, request)
+	return c.delGuarded(ctx, entry, own, a)
+}
+
+// clusterToday returns what the pod's annotation, or else the configuration,
+// names as the cluster network today. It returns nil where nobody knows of
+// one, or of the device that it needs: there is nothing to detach from, and a
+// pod that was never attached must not stay for that.
+func (c *call) clusterToday(ctx context.Context, own container, pod plan.Pod) (*network.Attachment, error) {
+	a, err := c.planner.Cluster(ctx, pod, c.cniArgs, own.ifname)
+	if err != nil && strings.TrimSpace(pod.Annotations[network.DefaultNetworkAnnotation]) != "" {
+		c.log.Warn("the network in the cluster network's place cannot be resolved: its addresses may stay allocated", "error", err.Error())
+		pod.Annotations = maps.Clone(pod.Annotations)
+		delete(pod.Annotations, network.DefaultNetworkAnnotation)
+		a, err = c.planner.Cluster(ctx, pod, c.cniArgs, own.ifname)
+	}
+	for _, unknown := range []error{plan.ErrNoCluster, plan.ErrNoDefinition, plan.ErrNeedsDevice, errNotAsked} {
+		if errors.Is(err, unknown) {
+			c.log.Warn("the container's cluster network is recorded nowhere and not known today: nothing to detach", "error", err.Error())
+			return nil, nil
+		}
+	}
+	return a, err
 }
 
 // delUnrecorded detaches a container whose journal does not say what was
@@ -150,26 +170,41 @@ func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own cont
 // delAsToday detaches what the configuration and the annotations say today:
 // the best that is left where nobody knows what was attached.
 func (c *call) delAsToday(ctx context.Context, entry *journal.Entry, own container) error {
-	var failed []error
-	if pod, err := c.pod(); err == nil {
-		if err = c.complete(ctx, &pod); err != nil {
-			c.log.Warn("what the pod asks for is not known", "error", err.Error())
-		}
-		secondaries, planErr := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{own.ifname})
-		if planErr != nil {
-			c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", planErr.Error())
-		}
-		failed = append(failed, c.nameDeviceInfo(secondaries))
-		for i := range slices.Backward(secondaries) {
-			failed = append(failed, c.runner.Del(ctx, &secondaries[i], delegate.Request{ContainerID: own.id, Netns: own.netns}), c.dropDeviceInfo(&secondaries[i]))
-		}
+	attachments, err := c.today(ctx, own)
+	failed := []error{err, c.nameDeviceInfo(attachments)}
+	for i := range slices.Backward(attachments) {
+		share, cancel := shareOf(ctx, i+1) // as in detachEach
+		failed = append(failed, c.delGuarded(share, entry, own, &attachments[i]), c.dropDeviceInfo(&attachments[i]))
+		cancel()
 	}
-	failed = append(failed, c.delGuarded(ctx, entry, own))
-	if err := errors.Join(failed...); err != nil {
+	if err = errors.Join(failed...); err != nil {
 		return network.IO.Errorf("what was attached to container %s is recorded neither in %s nor, readably, by Multus in %s, and what today's configuration says cannot be detached: %w", own.id, c.config.StateDir, c.config.CNIDir, err)
 	}
-	if err := entry.Remove(); err != nil {
+	if err = entry.Remove(); err != nil {
 		return fmt.Errorf("end the journal: %w", err)
 	}
 	return nil
+}
+
+// today returns the networks that the configuration and the annotations name
+// today, the cluster network first. The error is about that one alone.
+func (c *call) today(ctx context.Context, own container) (attachments []network.Attachment, err error) {
+	pod, podErr := c.pod()
+	if podErr == nil {
+		podErr = c.complete(ctx, &pod)
+	} else {
+		pod = plan.Pod{}
+	}
+	if podErr != nil {
+		c.log.Warn("what the pod asks for is not known", "error", podErr.Error())
+	}
+	cluster, err := c.clusterToday(ctx, own, pod)
+	if cluster != nil {
+		attachments = append(attachments, *cluster)
+	}
+	secondaries, planErr := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{own.ifname})
+	if planErr != nil {
+		c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", planErr.Error())
+	}
+	return append(attachments, secondaries...), err
 }

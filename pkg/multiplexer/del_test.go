@@ -215,6 +215,47 @@ func TestDamagedJournal(t *testing.T) {
 	})
 }
 
+// What stood in the cluster network's place is the annotation's to say, where
+// no journal does; what it names may be gone.
+func TestEmptyJournalOfADefaultNetwork(t *testing.T) {
+	f := newFixture(t)
+	f.write("conf/shop/own.conflist", f.list("own", "10.60.0.0/24", nil))
+	f.annotations = map[string]string{"v1.multus-cni.io/default-network": "shop/own"}
+	before := f.snapshot()
+	f.ok("ADD", "c1")
+	f.must(os.Truncate(f.file("state/journal/c1"), 0))
+	f.forget()
+	f.ok("DEL", "c1")
+	f.want(f.calls(), []string{"DEL own eth0"})
+	f.want(f.leases("own"), 0)
+	nettest.RequireSame(t, before, f.snapshot())
+	f.ok("ADD", "c1")
+	f.must(os.Truncate(f.file("state/journal/c1"), 0))
+	f.must(os.Remove(f.file("conf/shop/own.conflist")))
+	f.forget()
+	out := f.ok("DEL", "c1")
+	f.want(f.calls(), []string{"DEL cluster eth0"})
+	if !strings.Contains(string(out.Stderr), "in the cluster network's place cannot be resolved") {
+		t.Errorf("standard error: %s", out.Stderr)
+	}
+}
+
+// A network that hangs leaves time for the others, without a journal too.
+func TestEmptyJournalAndANetworkThatHangs(t *testing.T) {
+	f := newFixture(t)
+	f.write("conf/b.conflist", f.list("b", "10.70.0.0/24", obj{"DEL": []any{obj{"sleep": "1h"}}}))
+	f.config = obj{"timeout": obj{"del": "4s"}}
+	f.networks("b").ok("ADD", "c1")
+	f.must(os.Truncate(f.file("state/journal/c1"), 0))
+	f.forget()
+	f.refused(f.call("DEL", "c1", nil), 5, `"b"`, "out of time")
+	f.want(f.calls(), []string{"DEL b net1", "DEL cluster eth0"})
+	f.want(f.leases("cluster"), 0)
+	if _, err := os.Stat(f.file("state/journal/c1")); err != nil {
+		t.Errorf("nothing is left for a later try: %v", err)
+	}
+}
+
 func TestStateDirectoryUnusable(t *testing.T) {
 	f := newFixture(t)
 	f.define("a")

@@ -143,7 +143,7 @@ func (d *devices) args() *skel.CmdArgs {
 // start begins a call, for tests below the verbs.
 func (d *devices) start() *call {
 	d.Helper()
-	c, err := d.plugin.start(d.args(), network.ParseConfig)
+	c, err := d.plugin.start(d.args(), strict)
 	d.must(err)
 	return c
 }

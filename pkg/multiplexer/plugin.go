@@ -30,13 +30,13 @@ const orphanPatience = 10 * time.Second
 // Add attaches a pod: cluster network first, then what its annotation asks
 // for, and prints the merged result. What fails is undone before it returns.
 func (p *Plugin) Add(ctx context.Context, args *skel.CmdArgs) error {
-	return p.serve(args, network.ParseConfig, func(c *call) error { return c.add(ctx) })
+	return p.serve(args, strict, func(c *call) error { return c.add(ctx) })
 }
 
 // Del detaches a pod. It needs nothing but the journal, and succeeds when
 // there is nothing to do.
 func (p *Plugin) Del(ctx context.Context, args *skel.CmdArgs) error {
-	return presentable(p.serve(args, network.ParseForDEL, func(c *call) error {
+	return presentable(p.serve(args, forgiving, func(c *call) error {
 		within, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
 		defer cancel()
 		err := c.del(within)
@@ -47,7 +47,7 @@ func (p *Plugin) Del(ctx context.Context, args *skel.CmdArgs) error {
 
 // Check compares the pod with what ADD left, and asks the delegates.
 func (p *Plugin) Check(ctx context.Context, args *skel.CmdArgs) error {
-	return p.serve(args, network.ParseConfig, func(c *call) error {
+	return p.serve(args, strict, func(c *call) error {
 		within, cancel := context.WithTimeout(ctx, c.config.DelTimeout)
 		defer cancel()
 		return c.check(within)
@@ -56,7 +56,7 @@ func (p *Plugin) Check(ctx context.Context, args *skel.CmdArgs) error {
 
 // GC releases what belongs to no container that the runtime still has.
 func (p *Plugin) GC(ctx context.Context, args *skel.CmdArgs) error {
-	return p.serve(args, network.ParseConfig, func(c *call) error {
+	return p.serve(args, strict, func(c *call) error {
 		within, cancel := context.WithTimeout(ctx, gcBudget)
 		defer cancel()
 		err := c.gc(within)
@@ -68,7 +68,7 @@ func (p *Plugin) GC(ctx context.Context, args *skel.CmdArgs) error {
 // Status says whether an ADD can be served: the cluster network's word and
 // the default networks', nobody else's.
 func (p *Plugin) Status(ctx context.Context, args *skel.CmdArgs) error {
-	return p.serve(args, network.ParseConfig, func(c *call) error {
+	return p.serve(args, strict, func(c *call) error {
 		err := c.status(ctx)
 		c.releaseLeftovers(ctx, byStatus)
 		return err
@@ -77,8 +77,8 @@ func (p *Plugin) Status(ctx context.Context, args *skel.CmdArgs) error {
 
 // serve reads a call's configuration and arguments, runs the verb, and gives
 // its error the form that CNI prints.
-func (p *Plugin) serve(args *skel.CmdArgs, parse parser, verb func(*call) error) error {
-	c, err := p.start(args, parse)
+func (p *Plugin) serve(args *skel.CmdArgs, how strictness, verb func(*call) error) error {
+	c, err := p.start(args, how)
 	if err != nil {
 		return cniError(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
 
 // list of plugins, a network.
@@ -340,6 +342,43 @@ func TestDELWithARefusedConfiguration(t *testing.T) {
 	f.want(f.calls()[len(f.calls())-2:], []string{"DEL a net1", "DEL cluster eth0"})
 	f.config = obj{"stateDir": "state"}
 	f.refused(f.call("DEL", "c1", nil), 7, "stateDir")
+}
+
+// A plugin that is not embedded, or not any more, keeps no pod either; which
+// ones are embedded counts, whatever else is refused.
+func TestDELWithARefusedEmbedded(t *testing.T) {
+	f := newFixture(t)
+	f.path = append(f.path, nettest.RecorderAs(t, "sriov"))
+	own := f.list("own", "10.50.0.0/24", nil)
+	own["plugins"].([]any)[0].(obj)["type"] = "sriov"
+	f.write("conf/own.conflist", own)
+	f.networks("own")
+	for name, config := range map[string]obj{
+		"unknown":          {"embedded": []string{"fixipam", "fancy"}},
+		"beside a mistake": {"embedded": []string{}, "logLevel": "loud"},
+	} {
+		f.config = obj{"embedded": []string{}}
+		f.ok("ADD", "c1")
+		f.config = config
+		refused := f.call("ADD", "c2", nil)
+		if refused.Error() == nil {
+			t.Fatalf("%s: ADD succeeded", name)
+		}
+		f.forget()
+		out := f.ok("DEL", "c1")
+		f.want(f.calls(), []string{"DEL own net1", "DEL cluster eth0"})
+		if said := strings.Contains(string(out.Stderr), `no plugin \"fancy\" of its own`); said != (name == "unknown") {
+			t.Errorf("%s: standard error: %s", name, out.Stderr)
+		}
+	}
+	f.config = obj{"embedded": "sriov"}
+	f.forget()
+	f.ok("DEL", "c1") // says nothing of use: as if it were not there
+	f.want(f.calls(), []string{"DEL cluster eth0"})
+	f.config = obj{"embedded": []string{"fancy"}}
+	if out, err := f.release(); err != nil {
+		t.Errorf("release: %v\n%s", err, out)
+	}
 }
 
 // The cluster network's halves and a secondary's whole do not mix.

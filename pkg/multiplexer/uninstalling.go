@@ -92,7 +92,7 @@ func (c *call) releaseNetworks(ctx context.Context, entry *journal.Entry, order,
 // says what it could not do. It is no verb of CNI: `multiplexerd uninstall`
 // calls the plugin so.
 func (p *Plugin) Release(ctx context.Context, args *skel.CmdArgs) error {
-	return presentable(p.serve(args, network.ParseForDEL, func(c *call) error {
+	return presentable(p.serve(args, forgiving, func(c *call) error {
 		return errors.Join(c.releaseMarked(ctx, byHand, releaseBudget)...)
 	}))
 }

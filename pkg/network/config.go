@@ -343,8 +343,13 @@ func ParseForDEL(stdin []byte) (*Config, error) {
 		return nil, decodeError("multiplexer's configuration", err)
 	}
 	needed := []string{
-		"cniVersion", "name", "type", "clusterNetwork", "clusterConfDir", "delegates", "confDir", "stateDir", "cniDir", "binDir", "runtimeConfig", "prevResult",
+		"cniVersion", "name", "type", "clusterNetwork", "clusterConfDir", "delegates", "confDir", "stateDir", "cniDir", "binDir", "embedded", "runtimeConfig", "prevResult",
 	}
 	maps.DeleteFunc(keys, func(key string, _ json.RawMessage) bool { return !slices.Contains(needed, key) })
+	// Which plugins are embedded says where a network's DEL runs, if it can be read.
+	var embedded []string
+	if json.Unmarshal(keys["embedded"], &embedded) != nil {
+		delete(keys, "embedded")
+	}
 	return ParseConfig(encode(keys))
 }

@@ -32,10 +32,11 @@ func (p *Planner) Cluster(ctx context.Context, pod Pod, args [][2]string, ifname
 	}
 	if p.cluster = found; found.want.needs() {
 		// Which device it gets depends on what the other networks choose.
-		if err = p.findOthers(ctx, pod); err != nil {
-			return nil, err
+		if err = p.findOthers(ctx, pod); err == nil {
+			err = p.pair(pod)
 		}
-		if err = p.pair(pod); err != nil {
+		if err != nil {
+			p.cluster = nil // a DEL goes on with the others
 			return nil, err
 		}
 	}

@@ -33,6 +33,10 @@ type noDefinition string
 func (e noDefinition) Error() string        { return string(e) }
 func (e noDefinition) Is(target error) bool { return target == ErrNoDefinition }
 
+// ErrNeedsDevice says that a network needs a device, and that nobody knows
+// which ones the pod has.
+var ErrNeedsDevice = errors.New("needs a device")
+
 // Definitions finds networks by name.
 type Definitions interface {
 	// Definition returns the network `name` for a pod of podNamespace.
@@ -50,9 +54,6 @@ type Pod struct {
 	Annotations map[string]string
 	// NamespaceNetworks are what the pod gets when it asks for nothing itself.
 	NamespaceNetworks string
-	// Devices that kubelet gave the pod, in the order in which they are paired
-	// with its networks; nil when nobody knows.
-	Devices []Device
 }
 
 // String names the pod in messages.
@@ -79,6 +80,10 @@ type Planner struct {
 	Definitions Definitions
 	Files       *Dir // the node's own networks
 	Warn        func(msg string)
+	// Devices are those that kubelet gave the pod, in the order in which they
+	// are paired with its networks; nil when nobody knows. They are asked for
+	// when all networks are found, which may be what it takes to know them.
+	Devices func() []Device
 
 	// What a pod gets is found out once: Cluster and Secondaries share its
 	// devices.
@@ -163,10 +168,14 @@ func (p *Planner) pair(pod Pod) error {
 	if !needed {
 		return nil
 	}
-	if pod.Devices == nil {
+	var given []Device
+	if p.Devices != nil {
+		given = p.Devices()
+	}
+	if given == nil {
 		return p.unknownDevices(pod, wants)
 	}
-	devices, err := Pair(pod.String(), wants, pod.Devices)
+	devices, err := Pair(pod.String(), wants, given)
 	if err != nil {
 		return err
 	}
@@ -185,9 +194,9 @@ func (p *Planner) pair(pod Pod) error {
 func (p *Planner) unknownDevices(pod Pod, wants []Want) error {
 	who := wants[slices.IndexFunc(wants, Want.needs)].Who
 	if p.Definitions == Definitions(p.Files) {
-		return network.Invalid.Errorf("pod %s: %s needs a device, and which devices the pod has is known to the node's agent alone: set agentSocket in multiplexer's configuration, or take the device out", pod, who)
+		return network.Invalid.Errorf("pod %s: %s %w, and which devices the pod has is known to the node's agent alone: set agentSocket in multiplexer's configuration, or take the device out", pod, who, ErrNeedsDevice)
 	}
-	return network.Again.Errorf("pod %s: %s needs a device, and the node's agent, which knows the pod's devices, does not answer", pod, who)
+	return network.Again.Errorf("pod %s: %s %w, and the node's agent, which knows the pod's devices, does not answer", pod, who, ErrNeedsDevice)
 }
 
 func named(list []network.Attachment, args [][2]string, inUse []string) ([]network.Attachment, error) {
