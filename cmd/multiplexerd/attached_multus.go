@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
@@ -14,8 +16,8 @@ type multusPods struct {
 	heir      func() bool // whether Multus detaches them, once we are gone
 }
 
-// pods lists those that live, have more than the cluster network, and only
-// multiplexer can detach: no journal is theirs yet.
+// pods lists those that may live, may have more than the cluster network, and
+// only multiplexer can detach: no journal is theirs yet.
 func (m multusPods) pods(journaled []string) ([]install.Pod, error) {
 	if m.dir == "" || m.heir() {
 		return nil, nil
@@ -40,7 +42,7 @@ func (m multusPods) pods(journaled []string) ([]install.Pod, error) {
 // pod is one container, nil if nothing of it is to be waited for.
 func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 	record, err := records.Read(id, multus.Call{})
-	if err != nil || record == nil || !record.Lives(m.root) {
+	if err != nil || record == nil || record.Gone(m.root) {
 		return nil
 	}
 	pod := install.Pod{Container: id}
@@ -53,7 +55,15 @@ func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 			pod.Networks = append(pod.Networks, a.Reference)
 		}
 	}
-	if len(pod.Networks) == 0 {
+	file := filepath.Join(m.dir, id)
+	switch {
+	case len(pod.Networks) > 0 && record.Lives(m.root):
+	case len(pod.Networks) > 0:
+		// Before 4.1 Multus recorded no namespace.
+		pod.Networks = append(pod.Networks, fmt.Sprintf("whether the pod lives is not recorded: delete it, or remove %s if it is gone", file))
+	case len(record.Problems) > 0:
+		pod.Networks = []string{fmt.Sprintf("its networks are not known, %s: delete the pod, see that no address of its networks stays, and remove %s", record.Problems[0], file)}
+	default:
 		return nil
 	}
 	pod.Networks[0] = "attached by Multus: " + pod.Networks[0]

@@ -35,7 +35,7 @@ func TestUninstallWaitsForPodsOfMultus(t *testing.T) {
 		}
 	}
 	uninstall := func(more ...string) (string, error) {
-		out, _, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "300ms"}, more...)...)
+		out, _, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "1s"}, more...)...)
 		return out, err
 	}
 	install()
@@ -55,5 +55,57 @@ func TestUninstallWaitsForPodsOfMultus(t *testing.T) {
 	n.remove("/run/netns/c1") // its DEL is over, or never comes
 	if out, err = uninstall(); err != nil {
 		t.Errorf("%v %s", err, out)
+	}
+}
+
+// Records of Multus before 4.1 do not say whether the pod lives, and one that
+// cannot be read says not what the pod has: the pod is waited for until it, or
+// its record, is removed.
+func TestUninstallWaitsForWhatMultusDoesNotSay(t *testing.T) {
+	const list = `[{"Bytes": %q}, {"Bytes": %q}]`
+	clusterOf, storage := base64Of(`{"cniVersion":"1.0.0","name":"cluster","type":"bridge"}`), base64Of(`{"cniVersion":"1.0.0","name":"storage","type":"bridge"}`)
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  string // "" = nothing is waited for
+	}{
+		"no namespace":          {map[string]string{"/m/c1": fmt.Sprintf(list, clusterOf, storage)}, "container c1 (attached by Multus: storage, whether the pod lives is not recorded: delete it, or remove /m/c1 if it is gone)"},
+		"the cluster's alone":   {map[string]string{"/m/c1": fmt.Sprintf(`[{"Bytes": %q}]`, clusterOf)}, ""},
+		"a list that is spoilt": {map[string]string{"/m/c1": "["}, "/m/c1 of Multus"},
+		"a spoilt list of one that lives": {map[string]string{
+			"/m/c1": "[", "/run/netns/c1": "",
+			"/m/results/cluster-c1-eth0": `{"kind":"cniCacheV1","containerId":"c1","ifName":"eth0","networkName":"cluster","netns":"/run/netns/c1","config":"` + clusterOf + `","result":{}}`,
+		}, "/m/c1 of Multus"},
+		"a spoilt list of one that is gone": {map[string]string{
+			"/m/c1": "[", "/run/netns/c2": "",
+			"/m/results/cluster-c1-eth0": `{"kind":"cniCacheV1","containerId":"c1","ifName":"eth0","networkName":"cluster","netns":"/run/netns/c1","config":"` + clusterOf + `","result":{}}`,
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newTree(t)
+			for path, content := range c.files {
+				n.put(path, content)
+			}
+			if out, err := n.install("--set", "agentSocket=", "--set", "cniDir=/m"); err != nil {
+				t.Fatal(err, out)
+			}
+			uninstall := func() error {
+				_, _, err := n.run("uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "1s")
+				return err
+			}
+			err := uninstall()
+			if c.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "remove /m/c1") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
+				t.Fatalf("%v, want %q", err, c.want)
+			}
+			n.remove("/m/c1")
+			if err = uninstall(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

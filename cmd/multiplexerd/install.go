@@ -136,7 +136,7 @@ func (f *installFlags) installer(log *slog.Logger) (*install.Installer, error) {
 		return nil, err
 	}
 	return &install.Installer{
-		Root: f.root, Paths: paths, Plugin: plugin, Options: options, TakeOver: f.takeOver, Now: time.Now, Log: log,
+		Root: f.root, Paths: paths, Plugin: plugin, Options: options, TakeOver: f.takeOver, Now: time.Now, Log: log, Unseen: f.unseen(),
 	}, nil
 }
 

@@ -144,8 +144,8 @@ func TestInstallRefuses(t *testing.T) {
 		{args: []string{"--runtime", "docker"}, want: `--runtime "docker"`},
 		{args: []string{"--cni-conf-dir", "net.d"}, want: `--cni-conf-dir "net.d"`},
 		{args: []string{"--host-root", "here"}, want: `--host-root "here": want an absolute path`},
-		{args: []string{"--set", "agentSocket=" + filepath.Join(dir, "none.sock"), "--timeout", "300ms"}, want: `set agentSocket to ""`, plugin: true},
-		{args: []string{"--set", "agentSocket=", "--set", "clusterNetwork=/etc/cni/net.d/later.conflist", "--timeout", "300ms"}, want: "wait for the cluster network in /etc/cni/net.d", plugin: true},
+		{args: []string{"--set", "agentSocket=" + filepath.Join(dir, "none.sock"), "--timeout", "1s"}, want: `set agentSocket to ""`, plugin: true},
+		{args: []string{"--set", "agentSocket=", "--set", "clusterNetwork=/etc/cni/net.d/later.conflist", "--timeout", "1s"}, want: "wait for the cluster network in /etc/cni/net.d", plugin: true},
 	} {
 		n := newTree(t)
 		out, err := n.install(c.args...)
@@ -162,7 +162,7 @@ func TestInstallRefuses(t *testing.T) {
 	// A plugin that does not run.
 	n := newTree(t)
 	n.put("/broken", "#!/bin/sh\necho no\n")
-	_, err := n.install("--plugin", n.at("/broken"), "--set", "agentSocket=", "--timeout", "300ms")
+	_, err := n.install("--plugin", n.at("/broken"), "--set", "agentSocket=", "--timeout", "1s")
 	if err == nil || !strings.Contains(err.Error(), "does not answer VERSION") || n.get("/etc/cni/net.d/00-multiplexer.conflist") != "" {
 		t.Errorf("%v", err)
 	}
@@ -176,7 +176,7 @@ func TestUninstallFindsTheStateDir(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		n.journal("/srv/state", "web", []network.Attachment{{Reference: "cluster", Cluster: true}, {Reference: "shop/a"}})
-		args := append([]string{"uninstall", "--host-root", n.root, "--timeout", "300ms", "--settle", "1ms"}, more...)
+		args := append([]string{"uninstall", "--host-root", n.root, "--timeout", "1s", "--settle", "1ms"}, more...)
 		out, _, err := n.run(args...)
 		if err == nil || !strings.Contains(err.Error(), "1 pod still has networks: shop/web (shop/a)") || !strings.Contains(out, "shop/web (shop/a)") {
 			t.Errorf("%s: %v: %s", name, err, out)
@@ -334,6 +334,26 @@ func TestUninstallKeepsThePlugin(t *testing.T) {
 	}
 	if out, _, err = n.run(uninstall...); err != nil || !strings.Contains(out, "multiplexer is off this node.") || n.get("/opt/cni/bin/multiplexer") != "" {
 		t.Errorf("again: %v: %s", err, out)
+	}
+}
+
+// The plugins of the conf that is first then may be in any of the runtime's
+// directories.
+func TestUninstallSearchesAsTheRuntimeDoes(t *testing.T) {
+	n := newTree(t)
+	n.put("/etc/crio/crio.conf", "[crio.network]\nplugin_dirs = [\"/var/lib/cni/bin\", \"/opt/cni/bin\"]\n")
+	n.put("/var/lib/cni/bin/other", "")
+	if out, err := n.install("--set", "agentSocket="); err != nil {
+		t.Fatal(err, out)
+	}
+	n.put("/etc/cni/net.d/00-multus.conf", `{"cniVersion":"1.0.0","name":"m","type":"multus-shim"}`)
+	n.put("/opt/cni/bin/multus-shim", "")
+	uninstall := []string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "30s"}
+	if _, _, err := n.run(append(uninstall, "--cni-bin-dir", "/var/lib/cni/bin")...); err == nil || !strings.Contains(err.Error(), "no other directory was looked at") {
+		t.Errorf("where one directory is named: %v", err)
+	}
+	if out, _, err := n.run(uninstall...); err != nil || n.get("/etc/cni/net.d/00-multiplexer.conflist") != "" {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

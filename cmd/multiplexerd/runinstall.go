@@ -30,7 +30,7 @@ type keeperFlags struct {
 func (f *keeperFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.on, "install", false, "put plugin and configuration onto the node, and keep them there")
 	f.installFlags.add(flags)
-	flags.StringVar(&f.installation, "installation", "", "whose installation this is: one that was uninstalled does not come back by itself; without it, the UID of the DaemonSet of the pod $POD_NAMESPACE/$POD_NAME")
+	flags.StringVar(&f.installation, "installation", "", "whose installation this is: one that was uninstalled does not come back by itself; without it, the UID of the DaemonSet of the pod $POD_NAMESPACE/$POD_NAME, and \""+nodesOwn+"\" outside of a pod")
 	f.podNamespace, f.pod = os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")
 }
 
@@ -77,7 +77,7 @@ func installEvents() *prometheus.CounterVec {
 type keeper struct {
 	*install.Installer
 	flags     *keeperFlags
-	daemonSet func(ctx context.Context, namespace, pod string) (string, error)
+	daemonSet func(ctx context.Context, namespace, pod string) (uid string, created time.Time, err error)
 	test      selfTest
 	log       *slog.Logger
 
@@ -141,17 +141,32 @@ func (k *keeper) keep(ctx context.Context) error {
 const retry = 5 * time.Second
 
 func (k *keeper) install(ctx context.Context) error {
-	if k.Installation == "" && k.flags.installation != "" {
-		k.Installation = k.flags.installation
+	if err := k.identify(ctx); err != nil {
+		return err
 	}
-	if k.Installation == "" && k.flags.pod != "" {
-		uid, err := k.daemonSet(ctx, k.flags.podNamespace, k.flags.pod)
+	return k.Install(ctx, k.test.wait)
+}
+
+// nodesOwn is whose the installation of an agent is that runs outside of a pod:
+// started again after an uninstall, it is the same one.
+const nodesOwn = "agent"
+
+// identify finds out whose this installation is.
+func (k *keeper) identify(ctx context.Context) error {
+	switch {
+	case k.Installation != "":
+	case k.flags.installation != "":
+		k.Installation = k.flags.installation
+	case k.flags.pod != "":
+		uid, created, err := k.daemonSet(ctx, k.flags.podNamespace, k.flags.pod)
 		if err != nil {
 			return fmt.Errorf("find the DaemonSet that this installation is of: %w", err)
 		}
-		k.Installation = uid
+		k.Installation, k.Created = uid, created
+	case !inPod():
+		k.Installation = nodesOwn
 	}
-	return k.Install(ctx, k.test.wait)
+	return nil
 }
 
 // note keeps what an installation waits for, for /readyz. Once it was in

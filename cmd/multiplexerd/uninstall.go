@@ -90,14 +90,19 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 	}
 	n := &install.Installer{
 		Root: f.root, Paths: paths, Options: options, Now: time.Now, Log: log,
-		Tell: func(e install.Event) { tellEvent(out, e) },
+		Tell: func(e install.Event) { tellEvent(out, e) }, Unseen: f.unseen(),
+	}
+	if f.BinDir == "" {
+		if n.Search, err = install.SearchDirs(f.root, f.Given); err != nil {
+			return err
+		}
 	}
 	nodes := attached{
 		store:  &journal.Store{Dir: f.at(placed.stateDir), Now: time.Now},
 		multus: multusPods{root: f.root, dir: placed.cniDir, heir: func() bool { return n.MultusIsNext(f.restore) }},
 	}
 	removal := install.Removal{
-		Pods: nodes.pods, Restore: f.restore, Force: byForce(), Settle: f.settle,
+		Pods: nodes.pods, Restore: f.restore, Force: byForce(), Settle: f.settle, Assumed: placed.assumed,
 		Waiting: func(pods []install.Pod) { tellWaiting(out, pods, f.force) },
 		Home:    func(ctx context.Context) error { return f.devices.home(ctx, f.at(placed.stateDir), log) },
 	}
@@ -131,7 +136,8 @@ func (f *uninstallFlags) runtime(stateDir string, log *slog.Logger) string {
 }
 
 // placed reads our conf on the node. One that cannot be read, or says nothing
-// that counts, stops nobody from uninstalling.
+// that counts, stops nobody from uninstalling. The plugin has its journals where
+// the conf says: elsewhere no pod would be found to wait for.
 func (f *uninstallFlags) placed(confDir string, log *slog.Logger) (placedConf, error) {
 	p := placedConf{stateDir: f.stateDir, cniDir: network.MultusRecords}
 	if f.stateDir != "" && !filepath.IsAbs(f.stateDir) {
@@ -143,11 +149,15 @@ func (f *uninstallFlags) placed(confDir string, log *slog.Logger) (placedConf, e
 		if config, err = network.ParseForDEL(found.Entry); err == nil {
 			p.entry, p.cniDir = found.Entry, config.CNIDir
 			p.stateDir = cmp.Or(p.stateDir, config.StateDir)
+			if filepath.Clean(p.stateDir) != filepath.Clean(config.StateDir) {
+				return p, fmt.Errorf("--state-dir is %s, and stateDir of %s is %s, where the plugin has its journals: %s", p.stateDir, found.Path, config.StateDir, byStateDir(config.StateDir))
+			}
 		}
 	}
 	if err != nil {
 		log.Warn("our configuration on the node cannot be read: the defaults count", "error", err.Error())
 	}
+	p.assumed = p.stateDir == ""
 	p.stateDir = cmp.Or(p.stateDir, defaultStateDir)
 	return p, nil
 }
@@ -155,6 +165,7 @@ func (f *uninstallFlags) placed(confDir string, log *slog.Logger) (placedConf, e
 // placedConf is what the conf on the node says.
 type placedConf struct {
 	stateDir string
+	assumed  bool   // neither the conf nor a flag says stateDir
 	cniDir   string // of Multus's records
 	entry    []byte // as the runtime hands it to the plugin; nil where there is no conf
 }
@@ -168,6 +179,15 @@ func byForce() string {
 		return "--force (uninstall.force=true of the chart)"
 	}
 	return "--force"
+}
+
+// byStateDir is how the operator names the directory that counts: a pod sees
+// only the one that the chart mounts.
+func byStateDir(dir string) string {
+	if inPod() {
+		return "set cni.options.stateDir of the chart to " + dir + ", and uninstall again"
+	}
+	return "leave --state-dir out"
 }
 
 func tellWaiting(out io.Writer, pods []install.Pod, force bool) {

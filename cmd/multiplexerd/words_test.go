@@ -23,7 +23,7 @@ func TestUninstallSaysHowToForce(t *testing.T) {
 				t.Fatal(err, out)
 			}
 			n.journal("/var/lib/cni/multiplexer", "web", []network.Attachment{{Reference: "cluster", Cluster: true}, {Reference: "shop/a"}})
-			out, _, err := n.run("uninstall", "--host-root", n.root, "--timeout", "300ms", "--settle", "1ms")
+			out, _, err := n.run("uninstall", "--host-root", n.root, "--timeout", "1s", "--settle", "1ms")
 			if err == nil {
 				t.Fatal(out)
 			}
@@ -47,7 +47,7 @@ func (n *tree) uninstallCount(pods int) (string, error) {
 	for i := 1; i < pods; i++ {
 		n.journal("/var/lib/cni/multiplexer", strings.Repeat("w", i), []network.Attachment{{Reference: "shop/a"}})
 	}
-	out, _, err := n.run("uninstall", "--host-root", n.root, "--timeout", "300ms", "--settle", "1ms")
+	out, _, err := n.run("uninstall", "--host-root", n.root, "--timeout", "1s", "--settle", "1ms")
 	return out, err
 }
 

@@ -95,6 +95,22 @@ func TestTheRightToWait(t *testing.T) {
 	}
 }
 
+// The nodes are drained while the Job waits: that its own pod is evicted with the
+// others counts for nothing.
+func TestADrainDoesNotEndTheWait(t *testing.T) {
+	job := mustFind(t, render(t, ""), "Job", "multiplexer-uninstall")
+	spec, _ := job.raw["spec"].(map[string]any)
+	want := map[string]any{"rules": []any{map[string]any{
+		"action": "Ignore", "onPodConditions": []any{map[string]any{"type": "DisruptionTarget", "status": "True"}},
+	}}}
+	if diff := cmp.Diff(want, spec["podFailurePolicy"]); diff != "" {
+		t.Error(diff)
+	}
+	if policy := job.Spec.Template.Spec.RestartPolicy; policy != "Never" {
+		t.Errorf("restartPolicy %q: podFailurePolicy wants Never", policy)
+	}
+}
+
 // A file that is applied as it is names an image that does not change.
 func TestImagesHaveAVersion(t *testing.T) {
 	version := regexp.MustCompile(`(?m)^appVersion: (\S+)$`).FindStringSubmatch(read(t, filepath.Join(chart, "Chart.yaml")))[1]

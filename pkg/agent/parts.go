@@ -35,8 +35,9 @@ func (a *Agent) NodeEvent(warning bool, reason, text string) {
 	a.cluster.NodeEvent(warning, reason, text)
 }
 
-// DaemonSet returns the UID of the DaemonSet that a pod belongs to, or "".
-func (a *Agent) DaemonSet(ctx context.Context, namespace, pod string) (string, error) {
+// DaemonSet returns the UID of the DaemonSet that a pod belongs to, or "", and
+// when the pod was created.
+func (a *Agent) DaemonSet(ctx context.Context, namespace, pod string) (uid string, created time.Time, err error) {
 	return a.cluster.DaemonSet(ctx, namespace, pod)
 }
 

@@ -222,8 +222,8 @@ func (s *sight) collected() []Finding {
 		}
 		f := warn("move it out of the directory, for example to confDir, or set disableGC in it",
 			"%s has a name of its own (%q) and CNI 1.1.0: CRI-O's GC takes the addresses of pods that have it", path, c.Network)
-		if path == s.report.Cluster {
-			f.State = Fail
+		if path == s.report.Cluster { // moved away, it would not be found
+			f.State, f.Remedy = Fail, "run multiplexerd install, by which our conf takes that name, or set disableGC in it"
 		}
 		wrong = append(wrong, f)
 	}

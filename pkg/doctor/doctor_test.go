@@ -81,6 +81,24 @@ func TestTroubles(t *testing.T) {
 	}
 }
 
+// Moved out of the directory, the cluster network would not be found; another
+// network may go.
+func TestRemedyForWhatCRIOCollects(t *testing.T) {
+	b := newBed(t)
+	b.file("/etc/crio/crio.conf", "[crio]\n", 0o644)
+	b.edit(confDir+"/10-pods.conflist", `"pods"`, `"other"`)
+	b.edit(confDir+"/10-pods.conflist", `"1.0.0"`, `"1.1.0"`)
+	b.file(confDir+"/20-more.conflist", `{"cniVersion":"1.1.0","name":"more","plugins":[{"type":"bridge"}]}`, 0o600)
+	for _, f := range b.find("cluster network") {
+		if moves := strings.Contains(f.Remedy, "move it"); moves != (f.State == Warn) || !strings.Contains(f.Remedy, "disableGC") {
+			t.Errorf("%+v", f)
+		}
+		if f.State == Fail && !strings.Contains(f.Remedy, "multiplexerd install") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 func nodeTroubles() []trouble {
 	return []trouble{
 		{"two runtimes", func(b *bed) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,8 +243,8 @@ func TestTakeOverFromMultus(t *testing.T) {
 	// Multus's daemon writes its file again and again.
 	for i := 2; i <= retakes; i++ {
 		n.put("/etc/cni/net.d/00-a-multus.conf", multusFirst)
-		n.until("it is moved again", func() bool {
-			return len(n.heard(MovedAside)) == i && n.there(fmt.Sprintf("/etc/cni/net.d/00-a-multus.conf%s.%d", asideSuffix, i))
+		n.until("it is taken away again", func() bool {
+			return len(n.heard(MovedAside)) == i && !n.there("/etc/cni/net.d/00-a-multus.conf")
 		})
 	}
 	n.put("/etc/cni/net.d/00-a-multus.conf", multusFirst)
@@ -252,6 +253,32 @@ func TestTakeOverFromMultus(t *testing.T) {
 	if name, _ := firstConf(t, n.path("/etc/cni/net.d")); name != "00-a-multus.conf" {
 		t.Errorf("first is %s", name)
 	}
+}
+
+// A rival that writes the same file for ever fills neither the directory nor
+// the record of what was moved: one copy is kept of what it wrote last.
+func TestTakeOverKeepsOneCopy(t *testing.T) {
+	n := newNode(t)
+	n.TakeOver = true
+	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+	const rival = "/etc/cni/net.d/00-a-multus.conf"
+	older := strings.Replace(multusFirst, "0.3.1", "0.4.0", 1)
+	for i, content := range []string{older, multusFirst, multusFirst, multusFirst, multusFirst} {
+		n.put(rival, content)
+		if err := n.Install(t.Context(), serving); err != nil || n.there(rival) || len(n.heard(MovedAside)) != i+1 {
+			t.Fatalf("%d: err %v, files %q, told %v", i, err, n.files("/etc/cni/net.d"), n.heard(MovedAside))
+		}
+		n.pass(retakeSpell)
+	}
+	want := []string{"00-a-multus.conf" + asideSuffix, "00-a-multus.conf" + asideSuffix + ".2", ConfName, "10-flannel.conflist"}
+	if files := n.files("/etc/cni/net.d"); !slices.Equal(files, want) || n.get(rival+asideSuffix+".2") != multusFirst {
+		t.Errorf("files %q, want %q", files, want)
+	}
+	known, err := n.installed()
+	if err != nil || len(known.Aside) != 2 {
+		t.Errorf("err %v, record %+v", err, known)
+	}
+	wantText(t, n.heard(MovedAside)[4].Message, "00-a-multus.conf"+asideSuffix+".2", "uninstall --restore")
 }
 
 // Somebody exchanges the whole directory, as a mount does.

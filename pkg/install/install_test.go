@@ -177,7 +177,7 @@ func TestInstallAgain(t *testing.T) {
 func (n *node) restarted() *Installer {
 	return &Installer{
 		Root: n.Root, Paths: n.Paths, Plugin: n.Plugin, Options: n.Options, Installation: n.Installation, TakeOver: n.TakeOver,
-		Poll: n.Poll, Now: n.now, Tell: n.hear, Log: n.Log,
+		Search: n.Search, Poll: n.Poll, Now: n.now, Tell: n.hear, Log: n.Log,
 	}
 }
 

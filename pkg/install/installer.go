@@ -25,10 +25,20 @@ type Installer struct {
 	Plugin  string          // the executable to install, as this process sees it
 	Options json.RawMessage // the operator's keys of the plugin's configuration
 
+	// Search are the directories in which the runtime searches plugins, by
+	// SearchDirs; nil where nothing but Paths.BinDir is known.
+	Search []string
+	// Unseen says of a path of the node whether it cannot be seen from here, as
+	// in a container; nil where all can be.
+	Unseen func(path string) bool
+
 	// Installation is whose this is: the DaemonSet's UID. One that was
 	// uninstalled does not come back when its pod starts again. By hand it is
 	// "", which always installs.
 	Installation string
+	// Created is when the agent's pod was: its DaemonSet is no newer. Zero where
+	// there is none.
+	Created time.Time
 	// TakeOver renames other meta-plugins' confs that sort before ours.
 	TakeOver bool
 
@@ -61,7 +71,7 @@ func (n *Installer) settings() Settings {
 func (n *Installer) stateDir() string {
 	config, _, err := n.settings().parse()
 	if err != nil {
-		return "/var/lib/cni/multiplexer"
+		return defaultStateDir
 	}
 	return config.StateDir
 }
@@ -139,8 +149,17 @@ func (n *Installer) prepare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if m != nil && n.Installation != "" && m.Installation == n.Installation {
+		if m != nil && n.meant(m) {
+			if m.Installation == "" {
+				m.Installation = n.Installation // later pods of the DaemonSet are meant too
+				if err = h.writeJSON(n.markerPath(), m); err != nil {
+					return err
+				}
+			}
 			return n.refuse()
+		}
+		if err = n.sameConfDir(); err != nil {
+			return err
 		}
 		if err = n.recordNow(); err != nil {
 			return err
@@ -157,6 +176,19 @@ func (n *Installer) prepare(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// meant reports whether an uninstall was of this installation. On a node that
+// came while multiplexer was taken off all nodes, nothing was installed, and
+// the marker names nobody: it means who was there before it.
+func (n *Installer) meant(m *Uninstall) bool {
+	if n.Installation == "" {
+		return false
+	}
+	if m.Installation == "" {
+		return !n.Created.IsZero() && n.Created.Before(m.Since)
+	}
+	return m.Installation == n.Installation
 }
 
 // makeState makes the state directory, root's alone. Where that is refused,
@@ -260,6 +292,9 @@ func (n *Installer) conf() ([]byte, error) {
 }
 
 func (n *Installer) placeConf(conf []byte) error {
+	if err := n.recordConf(); err != nil {
+		return err
+	}
 	if err := n.host().replace(n.confPath(), bytes.NewReader(conf), 0o600); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -61,18 +62,38 @@ func (n *Installer) checkOther(file string) error {
 }
 
 // moveAside takes another meta-plugin's conf out of first place. It is
-// written down before, so that it can be given its name back.
+// written down before, so that it can be given its name back. A rival that
+// writes the same again and again fills neither the directory nor the record.
 func (n *Installer) moveAside(file, rival string) error {
-	to := file + asideSuffix
-	for i := 2; n.host().exists(to); i++ {
-		to = fmt.Sprintf("%s%s.%d", file, asideSuffix, i)
+	h := n.host()
+	to, newest := file+asideSuffix, ""
+	for i := 2; h.exists(to); i++ {
+		to, newest = fmt.Sprintf("%s%s.%d", file, asideSuffix, i), to
+	}
+	again := newest != "" && h.same(file, newest)
+	if again {
+		to = newest
 	}
 	if err := n.recordNow(move{From: file, To: to}); err != nil {
 		return err
 	}
-	if err := n.host().move(file, to); err != nil {
+	take, became := func() error { return h.move(file, to) }, "is "+filepath.Base(to)+" now"
+	if again {
+		take, became = func() error { return h.remove(file) }, "is removed, since "+filepath.Base(to)+" is the same"
+	}
+	if err := take(); err != nil {
 		return err
 	}
-	n.tell(Event{MovedAside, true, file, fmt.Sprintf("%s's conf sorted before ours and is %s now; uninstall --restore gives it its name back", rival, filepath.Base(to))})
+	n.tell(Event{MovedAside, true, file, fmt.Sprintf("%s's conf sorted before ours and %s; uninstall --restore gives it its name back", rival, became)})
 	return nil
+}
+
+// same reports whether two files can be read and have the same content.
+func (h host) same(a, b string) bool {
+	one, err := h.read(a)
+	if err != nil {
+		return false
+	}
+	other, err := h.read(b)
+	return err == nil && bytes.Equal(one, other)
 }

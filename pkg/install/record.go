@@ -26,7 +26,8 @@ type record struct {
 	ConfDir      string `json:"confDir"`
 	BinDir       string `json:"binDir"`
 	Runtime      string `json:"runtime,omitempty"`
-	Aside        []move `json:"aside,omitempty"` // other meta-plugins' confs
+	NoConf       bool   `json:"noConf,omitempty"` // ours is not in confDir yet
+	Aside        []move `json:"aside,omitempty"`  // other meta-plugins' confs
 }
 
 // move is a file that was renamed.
@@ -38,7 +39,7 @@ type move struct {
 // Uninstall is one that began on a node, and may have ended. It stands in
 // network.UninstallingFile.
 type Uninstall struct {
-	Installation string    `json:"installation,omitempty"` // that does not come back by itself
+	Installation string    `json:"installation,omitempty"` // that does not come back by itself; "" = there was none
 	Since        time.Time `json:"since"`
 }
 
@@ -102,18 +103,35 @@ func (n *Installer) installed() (*record, error) {
 }
 
 // recordNow writes down where things are. What an earlier installation moved
-// aside is not forgotten.
+// aside is not forgotten, nor whose it was when it is done again by hand.
 func (n *Installer) recordNow(more ...move) error {
 	r := record{Version: 1, Installation: n.Installation, ConfDir: n.Paths.ConfDir, BinDir: n.Paths.BinDir, Runtime: n.Paths.Runtime}
+	conf, err := n.conf()
+	r.NoConf = err == nil && conf == nil
 	var old record
-	if _, err := n.host().readJSON(n.recordPath(), &old); err != nil && !errors.Is(err, network.Malformed) {
+	if _, err = n.host().readJSON(n.recordPath(), &old); err != nil && !errors.Is(err, network.Malformed) {
 		return err
 	}
+	r.Installation = or(r.Installation, old.Installation)
 	for _, m := range append(old.Aside, more...) {
 		if !slices.Contains(r.Aside, m) {
 			r.Aside = append(r.Aside, m)
 		}
 	}
+	return n.host().writeJSON(n.recordPath(), r)
+}
+
+// recordConf writes down that our conf comes into its place, before it does.
+func (n *Installer) recordConf() error {
+	var r record
+	_, err := n.host().readJSON(n.recordPath(), &r)
+	if errors.Is(err, network.Malformed) {
+		return nil // one that was spoilt says nothing as it is
+	}
+	if err != nil || !r.NoConf {
+		return err
+	}
+	r.NoConf = false
 	return n.host().writeJSON(n.recordPath(), r)
 }
 

@@ -43,6 +43,9 @@ type Removal struct {
 	Detach func(context.Context, Pod) error
 	// Force is how the operator asks for Detach; "" = --force.
 	Force string
+	// Assumed: the state directory is the default since neither a conf nor the
+	// operator says another.
+	Assumed bool
 	// Home returns what the agent holds, such as VFs that it made; may be nil.
 	Home func(context.Context) error
 	// Restore gives other meta-plugins' confs their names back, if their
@@ -60,7 +63,7 @@ type Removal struct {
 // containerd detaches by the conf of the day. Then the conf goes, and the
 // plugin last. What was done stays done: after a kill or an error, run it again.
 func (n *Installer) Uninstall(ctx context.Context, r Removal) error {
-	if err := n.begin(ctx); err != nil {
+	if err := n.begin(ctx, r); err != nil {
 		return err
 	}
 	if err := n.await(ctx, r); err != nil {
@@ -71,7 +74,7 @@ func (n *Installer) Uninstall(ctx context.Context, r Removal) error {
 	}
 	kept, err := n.settled(ctx, r)
 	if err != nil {
-		return fmt.Errorf("the conf is removed, the plugin not yet: %w", err)
+		return fmt.Errorf("the conf is removed, the plugin not yet: %w; %s", err, n.again())
 	}
 	if kept != "" {
 		n.tell(Event{PluginKept, true, n.pluginPath(), kept})
@@ -102,7 +105,30 @@ func (n *Installer) settled(ctx context.Context, r Removal) (kept string, err er
 	if err != nil || len(pods) == 0 {
 		return "", err
 	}
-	return fmt.Sprintf("%s the plugin to be deleted, the first is %s; restart them, then uninstall again", Plural(len(pods), "pod that started through multiplexer still needs", "pods that started through multiplexer still need"), pods[0]), nil
+	return fmt.Sprintf("%s the plugin to be deleted, the first is %s; restart them, then %s", Plural(len(pods), "pod that started through multiplexer still needs", "pods that started through multiplexer still need"), pods[0], n.again()), nil
+}
+
+// again says how to go on when the conf has gone, which named the state
+// directory.
+func (n *Installer) again() string {
+	if dir := n.stateDir(); dir != defaultStateDir || !n.host().exists(n.recordPath()) {
+		return "uninstall again with --state-dir " + dir
+	}
+	return "uninstall again"
+}
+
+// located refuses a state directory that is only assumed, and in which nothing
+// says that it was ours: a conf that has gone may have named another one, with
+// the journals of pods that still need the plugin.
+func (n *Installer) located(r Removal) error {
+	if !r.Assumed || !n.host().exists(n.pluginPath()) {
+		return nil
+	}
+	known, err := n.installed()
+	if err != nil || known != nil {
+		return err
+	}
+	return network.Invalid.Errorf("%s is there, but no conf of multiplexer that can be read in %s, and no record of an installation in %s, so stateDir is not known, nor which pods need the plugin: name stateDir of the conf that was there with --state-dir (the default is %s)", n.pluginPath(), n.Paths.ConfDir, n.stateDir(), defaultStateDir)
 }
 
 func (r Removal) force() string { return or(r.Force, "--force") }
@@ -126,31 +152,37 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // begin sets the marker. From here on the paths are those of the installation.
-func (n *Installer) begin(ctx context.Context) error {
+func (n *Installer) begin(ctx context.Context, r Removal) error {
 	if _, _, err := n.settings().parse(); err != nil {
+		return err
+	}
+	if err := n.located(r); err != nil {
 		return err
 	}
 	if err := n.makeState(); err != nil {
 		return err
 	}
 	return n.locked(ctx, func() error {
-		r, err := n.installed()
+		known, err := n.installed()
 		if err != nil {
 			return err
 		}
-		if r == nil {
-			r = &record{}
+		if known == nil {
+			known = &record{}
 		} else {
-			n.Paths.ConfDir, n.Paths.BinDir = r.ConfDir, r.BinDir
-			if r.Runtime != "" {
-				n.Paths.Runtime = r.Runtime
+			if !known.NoConf && known.ConfDir != n.Paths.ConfDir && n.hidden(known.ConfDir) {
+				return network.Invalid.Errorf("%s: confDir, into which the conf was put, is %s, which cannot be seen from here, and while the conf is there the plugin must not go: set --cni-conf-dir (cni.confDir of the chart) to it", n.recordPath(), known.ConfDir)
+			}
+			n.Paths.ConfDir, n.Paths.BinDir = known.ConfDir, known.BinDir
+			if known.Runtime != "" {
+				n.Paths.Runtime = known.Runtime
 			}
 		}
 		m, err := n.uninstalling()
 		if err != nil || m != nil {
 			return err
 		}
-		return n.host().writeJSON(n.markerPath(), Uninstall{Installation: r.Installation, Since: n.Now().UTC()})
+		return n.host().writeJSON(n.markerPath(), Uninstall{Installation: known.Installation, Since: n.Now().UTC()})
 	})
 }
 
@@ -250,8 +282,8 @@ func (n *Installer) restore(aside []move) error {
 		if err != nil {
 			return err
 		}
-		if plugin := n.lacks(list); plugin != "" {
-			return network.Invalid.Errorf("restore %s: its plugin %q is not in %s, and no pod could start: install it, or leave --restore out", m.From, plugin, n.Paths.BinDir)
+		if lacks := n.lacks(list); lacks != "" {
+			return network.Invalid.Errorf("restore %s: %s, and no pod could start: install it, or leave --restore out", m.From, lacks)
 		}
 		if err = h.move(m.To, m.From); err != nil {
 			return err
@@ -269,7 +301,7 @@ func (n *Installer) takePluginOff() error {
 	}
 	if placed, err := FindPlaced(n.Root, n.Paths.ConfDir); err != nil || placed != nil {
 		if placed != nil {
-			err = network.Invalid.Errorf("%s calls multiplexer too, and without the plugin no pod could start, so the plugin stays: take multiplexer out of that file, or remove it, then uninstall again", placed.Path)
+			err = network.Invalid.Errorf("%s calls multiplexer too, and without the plugin no pod could start, so the plugin stays: take multiplexer out of that file, or remove it, then %s", placed.Path, n.again())
 		}
 		return err
 	}

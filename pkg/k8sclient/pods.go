@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -113,18 +114,18 @@ func (c *Client) Pod(ctx context.Context, namespace, name, uid string) (*Pod, er
 }
 
 // DaemonSet asks the API server for the UID of the DaemonSet that a pod
-// belongs to; "" if it belongs to none.
-func (c *Client) DaemonSet(ctx context.Context, namespace, name string) (uid string, err error) {
+// belongs to, "" if it belongs to none, and for when the pod was created.
+func (c *Client) DaemonSet(ctx context.Context, namespace, name string) (uid string, created time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	full, err := c.apis.pods(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return "", network.Again.Errorf("pod %s/%s: %w", namespace, name, explained(err))
+		return "", time.Time{}, network.Again.Errorf("pod %s/%s: %w", namespace, name, explained(err))
 	}
 	if owner := metav1.GetControllerOf(full); owner != nil && owner.Kind == "DaemonSet" {
-		return string(owner.UID), nil
+		uid = string(owner.UID)
 	}
-	return "", nil
+	return uid, full.CreationTimestamp.Time, nil
 }
 
 // pod takes what we need, whether the object is trimmed or not.
