@@ -67,18 +67,19 @@ func TestUninstallWaitsForWhatMultusDoesNotSay(t *testing.T) {
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  string // "" = nothing is waited for
+		lives bool   // and so no force passes it
 	}{
-		"no namespace":          {map[string]string{"/m/c1": fmt.Sprintf(list, clusterOf, storage)}, "container c1 (attached by Multus: storage, whether the pod lives is not recorded: delete it, or remove /m/c1 if it is gone)"},
-		"the cluster's alone":   {map[string]string{"/m/c1": fmt.Sprintf(`[{"Bytes": %q}]`, clusterOf)}, ""},
-		"a list that is spoilt": {map[string]string{"/m/c1": "["}, "/m/c1 of Multus"},
+		"no namespace":          {map[string]string{"/m/c1": fmt.Sprintf(list, clusterOf, storage)}, "container c1 (attached by Multus: storage, whether the pod lives is not recorded: delete it, or remove /m/c1 if it is gone)", false},
+		"the cluster's alone":   {map[string]string{"/m/c1": fmt.Sprintf(`[{"Bytes": %q}]`, clusterOf)}, "", false},
+		"a list that is spoilt": {map[string]string{"/m/c1": "["}, "/m/c1 of Multus", false},
 		"a spoilt list of one that lives": {map[string]string{
 			"/m/c1": "[", "/run/netns/c1": "",
 			"/m/results/cluster-c1-eth0": `{"kind":"cniCacheV1","containerId":"c1","ifName":"eth0","networkName":"cluster","netns":"/run/netns/c1","config":"` + clusterOf + `","result":{}}`,
-		}, "/m/c1 of Multus"},
+		}, "/m/c1 of Multus", true},
 		"a spoilt list of one that is gone": {map[string]string{
 			"/m/c1": "[", "/run/netns/c2": "",
 			"/m/results/cluster-c1-eth0": `{"kind":"cniCacheV1","containerId":"c1","ifName":"eth0","networkName":"cluster","netns":"/run/netns/c1","config":"` + clusterOf + `","result":{}}`,
-		}, ""},
+		}, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newTree(t)
@@ -88,8 +89,11 @@ func TestUninstallWaitsForWhatMultusDoesNotSay(t *testing.T) {
 			if out, err := n.install("--set", "agentSocket=", "--set", "cniDir=/m"); err != nil {
 				t.Fatal(err, out)
 			}
-			uninstall := func() error {
-				_, _, err := n.run("uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "1s")
+			uninstall := func(more ...string) error {
+				_, stderr, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "1s"}, more...)...)
+				if len(more) > 0 && err == nil && !strings.Contains(stderr, "its addresses may stay allocated") {
+					t.Errorf("%q does not say whom it passed: %s", more, stderr)
+				}
 				return err
 			}
 			err := uninstall()
@@ -101,6 +105,9 @@ func TestUninstallWaitsForWhatMultusDoesNotSay(t *testing.T) {
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "remove /m/c1") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
 				t.Fatalf("%v, want %q", err, c.want)
+			}
+			if err = uninstall("--force"); (err == nil) == c.lives {
+				t.Errorf("by force: %v", err)
 			}
 			n.remove("/m/c1")
 			if err = uninstall(); err != nil {

@@ -101,6 +101,15 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 		store:  &journal.Store{Dir: f.at(placed.stateDir), Now: time.Now},
 		multus: multusPods{root: f.root, dir: placed.cniDir, heir: func() bool { return n.MultusIsNext(f.restore) }},
 	}
+	if f.force {
+		told := map[string]bool{}
+		nodes.multus.passed = func(id, why string) {
+			if !told[id] {
+				told[id] = true
+				log.Warn("a container is not waited for", "container", id, "why", why)
+			}
+		}
+	}
 	removal := install.Removal{
 		Pods: nodes.pods, Restore: f.restore, Force: byForce(), Settle: f.settle, Assumed: placed.assumed,
 		Waiting: func(pods []install.Pod) { tellWaiting(out, pods, f.force) },

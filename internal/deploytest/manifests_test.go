@@ -5,9 +5,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 )
 
 func read(t *testing.T, path string) string {
@@ -108,6 +110,18 @@ func TestADrainDoesNotEndTheWait(t *testing.T) {
 	}
 	if policy := job.Spec.Template.Spec.RestartPolicy; policy != "Never" {
 		t.Errorf("restartPolicy %q: podFailurePolicy wants Never", policy)
+	}
+}
+
+// A cluster network outside of the runtime's directory is seen by agent and
+// uninstall: without ours, nothing would lead to it.
+func TestTheClusterNetworkIsSeen(t *testing.T) {
+	objects := render(t, "cni: {options: {clusterNetwork: /run/multus/cni/net.d}}")
+	for name, container := range map[string]string{"multiplexer": "agent", "multiplexer-uninstall": "uninstall"} {
+		mounts := mustFind(t, objects, "DaemonSet", name).container(t, container).VolumeMounts
+		if !slices.ContainsFunc(mounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/run/multus/cni/net.d" && m.ReadOnly }) {
+			t.Errorf("%s: %+v", name, mounts)
+		}
 	}
 }
 

@@ -186,7 +186,7 @@ func (n *Installer) meant(m *Uninstall) bool {
 		return false
 	}
 	if m.Installation == "" {
-		return !n.Created.IsZero() && n.Created.Before(m.Since)
+		return m.Nothing && !n.Created.IsZero() && n.Created.Before(m.Since)
 	}
 	return m.Installation == n.Installation
 }

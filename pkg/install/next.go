@@ -18,14 +18,23 @@ type successor struct {
 // next looks at the file that the runtime reads when ours is gone. One that
 // Multus or another meta-plugin left behind when it was deleted would end the
 // node: no pod starts by it.
-func (n *Installer) next() (successor, error) {
+func (n *Installer) next(r Removal) (successor, error) {
 	h := n.host()
 	files, err := h.others().Files(n.Paths.ConfDir, network.ConfExtensions()...)
 	if err != nil {
 		return successor{}, err
 	}
 	if len(files) == 0 {
-		return successor{"no other conf is there: new pods wait for the cluster network's", true}, n.onlyByOurs()
+		s := successor{"no other conf is there: new pods wait for the cluster network's", true}
+		err = n.onlyByOurs()
+		switch {
+		case err != nil && r.Detach != nil:
+			s.text += " (" + err.Error() + ")"
+			return s, nil
+		case err != nil:
+			err = fmt.Errorf("%w, or use %s", err, r.force())
+		}
+		return s, err
 	}
 	list, err := h.folder().List(files[0], network.AlwaysMore)
 	if err != nil {

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"os"
 	"testing"
 )
@@ -85,12 +86,29 @@ func TestUninstallLeavesAConf(t *testing.T) {
 			if name != "inline" {
 				wantText(t, err.Error(), "clusterNetwork", elsewhere)
 			}
+			wantText(t, err.Error(), "or use --force")
 			n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
 			if err = again().Uninstall(t.Context(), n.removal(&journals{})); err != nil || n.there(confFile) {
 				t.Errorf("err %v, conf there: %t", err, n.there(confFile))
 			}
 		})
 	}
+	t.Run("by force", func(t *testing.T) {
+		n := newNode(t)
+		n.put(elsewhere+"/10-flannel.conflist", flannel)
+		n.Options = []byte(`{"clusterNetwork":"` + elsewhere + `"}`)
+		if err := n.Install(t.Context(), serving); err != nil {
+			t.Fatal(err)
+		}
+		removal := n.removal(&journals{})
+		removal.Detach = func(context.Context, Pod) error { return nil }
+		if err := n.restarted().Uninstall(t.Context(), removal); err != nil || n.there(confFile) {
+			t.Fatalf("err %v, conf there: %t", err, n.there(confFile))
+		}
+		if told := n.heard(Removed)[0]; !told.Warning {
+			t.Errorf("%+v", told)
+		}
+	})
 	t.Run("gone, or not seen", func(t *testing.T) {
 		n := newNode(t)
 		n.put(elsewhere+"/10-flannel.conflist", flannel)

@@ -39,7 +39,8 @@ type move struct {
 // Uninstall is one that began on a node, and may have ended. It stands in
 // network.UninstallingFile.
 type Uninstall struct {
-	Installation string    `json:"installation,omitempty"` // that does not come back by itself; "" = there was none
+	Installation string    `json:"installation,omitempty"` // that does not come back by itself; "" = it had no name
+	Nothing      bool      `json:"nothing,omitempty"`      // nothing was installed: it means who came before
 	Since        time.Time `json:"since"`
 }
 
@@ -52,7 +53,7 @@ func (u *Uninstall) When() string {
 }
 
 // Again says how to have multiplexer again on a node that it was taken off.
-const Again = "to have it again, make the DaemonSet anew (kubectl delete -f deploy/install.yaml, then apply -f; or helm uninstall, then install), or run multiplexerd install on the node"
+const Again = "to have it again, make the DaemonSet anew (kubectl delete -f deploy/install.yaml, then apply -f; or helm uninstall, then install), or give an agent outside of a pod another --installation, or run multiplexerd install on the node"
 
 // ReadUninstall returns what a state directory of the node says of an
 // uninstall; nil where it says nothing.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +149,58 @@ func TestUninstallBeforeTheFirstInstall(t *testing.T) {
 	}
 	if err := agent("daemonset-2", begun.Add(time.Hour)); err != nil || !n.there(confFile) || n.there(markerFile) {
 		t.Errorf("another DaemonSet: err %v, conf there: %t", err, n.there(confFile))
+	}
+}
+
+// An installation by hand that was taken off has no name either, and binds no
+// DaemonSet: its agent may have waited for just that.
+func TestUninstallByHandBindsNobodyElse(t *testing.T) {
+	n := newNode(t)
+	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+	if err := n.restarted().Install(t.Context(), serving); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.restarted().Uninstall(t.Context(), n.removal(&journals{})); err != nil {
+		t.Fatal(err)
+	}
+	agent := n.restarted()
+	agent.Installation, agent.Created = "daemonset-1", n.now().Add(-time.Hour)
+	if err := agent.Install(t.Context(), serving); err != nil || !n.there(confFile) {
+		t.Errorf("err %v, conf there: %t", err, n.there(confFile))
+	}
+}
+
+// Once our conf is gone, though the plugin stays for pods of CRI-O, the next
+// installation chooses its confDir anew.
+func TestConfDirAfterTheConf(t *testing.T) {
+	n := newNode(t)
+	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+	n.put("/other/10-flannel.conflist", flannel)
+	first := n.restarted()
+	first.Paths.Runtime = network.CRIO
+	if err := first.Install(t.Context(), serving); err != nil {
+		t.Fatal(err)
+	}
+	leaving := n.restarted()
+	leaving.Paths.Runtime = network.CRIO
+	if err := leaving.Uninstall(t.Context(), n.removal(&journals{pods: []Pod{{Container: "c1"}}})); err != nil || !n.there(pluginFile) || n.there(confFile) {
+		t.Fatalf("err %v, plugin there: %t, conf there: %t", err, n.there(pluginFile), n.there(confFile))
+	}
+	again := n.restarted()
+	again.Paths.ConfDir = "/other"
+	again.Unseen = func(path string) bool { return path == "/etc/cni/net.d" }
+	if err := again.Install(t.Context(), serving); err != nil || !n.there("/other/"+ConfName) {
+		t.Errorf("err %v, conf there: %t", err, n.there("/other/"+ConfName))
+	}
+}
+
+// On the node itself a directory that is not there has gone; elsewhere it may
+// only not be seen.
+func TestHidden(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "net.d")
+	for root, want := range map[string]bool{"/": false, t.TempDir(): true} {
+		if got := (&Installer{Root: root}).hidden(gone); got != want {
+			t.Errorf("below %s: %t", root, got)
+		}
 	}
 }

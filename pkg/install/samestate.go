@@ -60,7 +60,10 @@ func (n *Installer) sameConfDir() error {
 // hidden reports whether a directory that a file may be in cannot be seen from
 // here: a container sees only what is mounted into it.
 func (n *Installer) hidden(dir string) bool {
-	return !n.host().exists(dir) || n.Unseen != nil && n.Unseen(dir)
+	if n.Unseen != nil {
+		return n.Unseen(dir)
+	}
+	return n.host().root != "/" && !n.host().exists(dir)
 }
 
 // sameDir reports whether two paths lead to one directory.

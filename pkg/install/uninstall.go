@@ -167,7 +167,8 @@ func (n *Installer) begin(ctx context.Context, r Removal) error {
 		if err != nil {
 			return err
 		}
-		if known == nil {
+		recorded := known != nil
+		if !recorded {
 			known = &record{}
 		} else {
 			if !known.NoConf && known.ConfDir != n.Paths.ConfDir && n.hidden(known.ConfDir) {
@@ -182,7 +183,12 @@ func (n *Installer) begin(ctx context.Context, r Removal) error {
 		if err != nil || m != nil {
 			return err
 		}
-		return n.host().writeJSON(n.markerPath(), Uninstall{Installation: known.Installation, Since: n.Now().UTC()})
+		conf, err := n.conf()
+		if err != nil {
+			return err
+		}
+		nothing := !recorded && conf == nil && !n.host().exists(n.pluginPath())
+		return n.host().writeJSON(n.markerPath(), Uninstall{Installation: known.Installation, Nothing: nothing, Since: n.Now().UTC()})
 	})
 }
 
@@ -244,7 +250,8 @@ func (n *Installer) takeConfOff(r Removal) error {
 		return network.Again.Errorf("somebody installed multiplexer again meanwhile (%s is gone): the conf stays", n.markerPath())
 	}
 	var known record
-	if _, err = n.host().readJSON(n.recordPath(), &known); err != nil {
+	recorded, err := n.host().readJSON(n.recordPath(), &known)
+	if err != nil {
 		return err
 	}
 	if r.Restore {
@@ -257,7 +264,7 @@ func (n *Installer) takeConfOff(r Removal) error {
 		return err
 	}
 	if conf != nil {
-		next, nextErr := n.next()
+		next, nextErr := n.next(r)
 		if nextErr != nil {
 			return nextErr
 		}
@@ -265,6 +272,12 @@ func (n *Installer) takeConfOff(r Removal) error {
 			return err
 		}
 		n.tell(Event{Removed, next.warn, n.confPath(), next.text})
+	}
+	if recorded && !known.NoConf {
+		known.NoConf = true // whoever installs next may choose another confDir
+		if err = n.host().writeJSON(n.recordPath(), known); err != nil {
+			return err
+		}
 	}
 	return n.drop(n.copies())
 }

@@ -146,11 +146,13 @@ func (c *call) clusterToday(ctx context.Context, own container, pod plan.Pod) (*
 		delete(pod.Annotations, network.DefaultNetworkAnnotation)
 		a, err = c.planner.Cluster(ctx, pod, c.cniArgs, own.ifname)
 	}
-	for _, unknown := range []error{plan.ErrNoCluster, plan.ErrNoDefinition, plan.ErrNeedsDevice, errNotAsked} {
-		if errors.Is(err, unknown) {
-			c.log.Warn("the container's cluster network is recorded nowhere and not known today: nothing to detach", "error", err.Error())
-			return nil, nil
-		}
+	unknown := errors.Is(err, plan.ErrNoCluster) || errors.Is(err, plan.ErrNoDefinition)
+	if c.agent == nil || c.agent.down == nil { // one that was asked may tell later
+		unknown = unknown || errors.Is(err, plan.ErrNeedsDevice) || errors.Is(err, errNotAsked)
+	}
+	if unknown {
+		c.log.Warn("the container's cluster network is recorded nowhere and not known today: nothing to detach", "error", err.Error())
+		return nil, nil
 	}
 	return a, err
 }
