@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
@@ -73,7 +72,7 @@ func defaultNetwork(c *journal.Contents) string {
 		if json.Unmarshal(r.CapabilityArgs[network.PodAnnotations], &annotations) != nil {
 			continue // the runtime delivered none
 		}
-		if strings.TrimSpace(annotations[network.DefaultNetworkAnnotation]) != "" {
+		if network.ReplacesCluster(annotations) {
 			return r.Reference
 		}
 	}

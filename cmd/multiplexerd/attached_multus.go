@@ -56,19 +56,20 @@ func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 			pod.Networks = append(pod.Networks, a.Reference)
 		}
 	}
-	file := filepath.Join(m.dir, id)
+	if len(pod.Networks)+len(record.Problems) == 0 {
+		return nil
+	}
+	lives, file := record.Lives(m.root), filepath.Join(m.dir, id)
 	switch {
-	case len(pod.Networks) > 0 && record.Lives(m.root):
-	case m.passed != nil && len(pod.Networks)+len(record.Problems) > 0 && !record.Lives(m.root):
+	case lives && len(pod.Networks) > 0:
+	case !lives && m.passed != nil:
 		m.passed(id, fmt.Sprintf("%s says of a container that Multus attached neither that it lives nor that it is gone: its addresses may stay allocated", file))
 		return nil
 	case len(pod.Networks) > 0:
 		// Before 4.1 Multus recorded no namespace.
 		pod.Networks = append(pod.Networks, fmt.Sprintf("whether the pod lives is not recorded: delete it, or remove %s if it is gone", file))
-	case len(record.Problems) > 0:
-		pod.Networks = []string{fmt.Sprintf("its networks are not known, %s: delete the pod, see that no address of its networks stays, and remove %s", record.Problems[0], file)}
 	default:
-		return nil
+		pod.Networks = []string{fmt.Sprintf("its networks are not known, %s: delete the pod, see that no address of its networks stays, and remove %s", record.Problems[0], file)}
 	}
 	pod.Networks[0] = "attached by Multus: " + pod.Networks[0]
 	return &pod

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
 // completeOutput offers the values of -o.
@@ -58,7 +59,7 @@ func completedDir(cmd *cobra.Command) string {
 	}
 	config, err := f.configuration()
 	if err != nil {
-		return defaultStateDir
+		return network.DefaultStateDir
 	}
 	return f.where(config)
 }

@@ -104,7 +104,7 @@ func (f *explainFlags) explainer() (e *explain.Explainer, done func(), err error
 	}
 	if e.WithoutAgent = `agentSocket is "": the node has no agent`; socket != "" {
 		e.Ask = func(ctx context.Context, request agentapi.Request) (*agentapi.Known, error) {
-			return agentapi.Ask(ctx, podns.Below(f.root, socket), request)
+			return agentapi.Ask(ctx, f.at(socket), request)
 		}
 	}
 	reader, without, err := f.cluster()
@@ -121,9 +121,9 @@ func (f *explainFlags) explainer() (e *explain.Explainer, done func(), err error
 // where is where this process sees the plugin's directory.
 func (f *lookFlags) where(config *network.Config) string {
 	if f.stateDir != "" {
-		return podns.Below(f.root, f.stateDir)
+		return f.at(f.stateDir)
 	}
-	return podns.Below(f.root, config.StateDir)
+	return f.at(config.StateDir)
 }
 
 // configuration is the plugin's, as it is on the node; the defaults where it

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
 var version = "dev" // set by the linker
@@ -62,7 +63,7 @@ The beginning of a container ID will do.`,
 			return listAttachments(cmd.OutOrStdout(), store, container)
 		},
 	}
-	cmd.Flags().StringVar(&stateDir, "state-dir", "/var/lib/cni/multiplexer", "stateDir of multiplexer's configuration")
+	cmd.Flags().StringVar(&stateDir, "state-dir", network.DefaultStateDir, "stateDir of multiplexer's configuration")
 	return cmd
 }
 

@@ -59,7 +59,7 @@ seems to be left over. It changes no network namespace.`,
 	flags.StringVar(&f.node, "node-name", os.Getenv("NODE_NAME"), "name of this node in the cluster (or $NODE_NAME)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file; without one the pod's service account is used")
 	flags.StringVar(&f.Socket, "socket", "/run/multiplexer/agent.sock", "agentSocket of multiplexer's configuration")
-	flags.StringVar(&f.StateDir, "state-dir", "/var/lib/cni/multiplexer", "stateDir of multiplexer's configuration")
+	flags.StringVar(&f.StateDir, "state-dir", network.DefaultStateDir, "stateDir of multiplexer's configuration")
 	flags.StringVar(&f.NetnsDir, "netns-dir", "/run/netns", "where the namespaces of the pods can be seen")
 	flags.StringVar(&f.devices.Socket, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket")
 	flags.StringVar(&f.devices.Checkpoint, "device-checkpoint", "", "kubelet's private checkpoint file, read when the socket fails; none unless given")

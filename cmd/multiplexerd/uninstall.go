@@ -167,7 +167,7 @@ func (f *uninstallFlags) placed(confDir string, log *slog.Logger) (placedConf, e
 		log.Warn("our configuration on the node cannot be read: the defaults count", "error", err.Error())
 	}
 	p.assumed = p.stateDir == ""
-	p.stateDir = cmp.Or(p.stateDir, defaultStateDir)
+	p.stateDir = cmp.Or(p.stateDir, network.DefaultStateDir)
 	return p, nil
 }
 
@@ -178,8 +178,6 @@ type placedConf struct {
 	cniDir   string // of Multus's records
 	entry    []byte // as the runtime hands it to the plugin; nil where there is no conf
 }
-
-const defaultStateDir = "/var/lib/cni/multiplexer"
 
 // byForce is how the operator has networks taken away: in a pod, no command of
 // his has the flag.

@@ -89,14 +89,14 @@ func TestUninstallAgainWithoutARecord(t *testing.T) {
 	n.put(ourPlugin, "")
 	uninstall := []string{"uninstall", "--host-root", n.root, "--settle", "1ms"}
 	if _, _, err := n.run(uninstall...); err == nil || !strings.Contains(err.Error(), "00-mine.conflist calls multiplexer too") ||
-		!strings.Contains(err.Error(), "uninstall again with --state-dir "+defaultStateDir) {
+		!strings.Contains(err.Error(), "uninstall again with --state-dir "+network.DefaultStateDir) {
 		t.Error(err)
 	}
 	n.remove("/etc/cni/net.d/00-mine.conflist")
 	if _, _, err := n.run(uninstall...); err == nil || !strings.Contains(err.Error(), "--state-dir") || !exists(n.at(ourPlugin)) {
 		t.Error(err)
 	}
-	if out, _, err := n.run(append(uninstall, "--state-dir", defaultStateDir)...); err != nil || exists(n.at(ourPlugin)) {
+	if out, _, err := n.run(append(uninstall, "--state-dir", network.DefaultStateDir)...); err != nil || exists(n.at(ourPlugin)) {
 		t.Errorf("%v: %s", err, out)
 	}
 }

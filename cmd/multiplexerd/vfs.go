@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
+	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
@@ -59,7 +60,7 @@ that went to a pod themselves: what they are, in which state, and whose.
 // addWhere adds the flags that other lists of devices have too.
 func (f *vfsFlags) addWhere(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.output, "output", "o", "table", "table or json")
-	flags.StringVar(&f.stateDir, "state-dir", "/var/lib/cni/multiplexer", "stateDir of multiplexer's configuration")
+	flags.StringVar(&f.stateDir, "state-dir", network.DefaultStateDir, "stateDir of multiplexer's configuration")
 	flags.StringVar(&f.podResources, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket, to tell which VFs are allocated")
 }
 

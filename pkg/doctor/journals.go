@@ -52,7 +52,7 @@ func (s *sight) checkJournals(context.Context) []Finding {
 		c := &s.containers[i]
 		life := gone
 		if c.contents != nil {
-			life = s.life(podns.Ref{Path: c.contents.Header.Netns, Cookie: c.contents.Header.Cookie, Boot: c.contents.Header.Boot}, boot)
+			life = s.life(c.contents.Header.Ref(), boot)
 		}
 		switch f := c.judge(life, marked); {
 		case f != nil:

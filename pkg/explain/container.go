@@ -31,7 +31,7 @@ func (q *inquiry) container(c *journal.Contents) Container {
 	out := Container{
 		ID: c.Header.Container, UID: c.Header.UID, State: c.State(), Since: c.Opened, Netns: c.Header.Netns, Networks: []Network{},
 	}
-	netns := podns.Ref{Path: c.Header.Netns, Cookie: c.Header.Cookie, Boot: c.Header.Boot}.Live(q.Boot, podns.Places(q.Root, c.Header.Netns)...)
+	netns := c.Header.Ref().Live(q.Boot, podns.Places(q.Root, c.Header.Netns)...)
 	out.Live = netns != ""
 	out.hidden = !out.Live && c.Header.Boot == q.Boot && !podns.Visible(q.Root, c.Header.Netns)
 	out.whole = c.Complete && c.Releasing == "" && c.Detaching == ""
@@ -65,7 +65,7 @@ func reasons(attachments int, annotations map[string]string, chained bool) []why
 	}
 	if attachments > 0 && !chained {
 		out[0].by = "the cluster network"
-		if strings.TrimSpace(annotations[network.DefaultNetworkAnnotation]) != "" {
+		if network.ReplacesCluster(annotations) {
 			out[0].by = "annotation " + network.DefaultNetworkAnnotation
 		}
 	}

@@ -71,7 +71,7 @@ func (n *Installer) settings() Settings {
 func (n *Installer) stateDir() string {
 	config, _, err := n.settings().parse()
 	if err != nil {
-		return defaultStateDir
+		return network.DefaultStateDir
 	}
 	return config.StateDir
 }

@@ -64,18 +64,23 @@ func TestUninstallLooksWhereTheRuntimeSearches(t *testing.T) {
 // A cluster network that only our conf leads to is none for the runtime.
 func TestUninstallLeavesAConf(t *testing.T) {
 	const elsewhere = "/run/multus/cni/net.d"
+	installed := func(t *testing.T, options string) *node {
+		t.Helper()
+		n := newNode(t)
+		n.put(elsewhere+"/10-flannel.conflist", flannel)
+		n.Options = []byte(options)
+		if err := n.Install(t.Context(), serving); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
 	for name, options := range map[string]string{
 		"a directory": `{"clusterNetwork":"` + elsewhere + `"}`,
 		"a file":      `{"clusterNetwork":"` + elsewhere + `/10-flannel.conflist"}`,
 		"inline":      `{"delegates":[` + flannel + `]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := newNode(t)
-			n.put(elsewhere+"/10-flannel.conflist", flannel)
-			n.Options = []byte(options)
-			if err := n.Install(t.Context(), serving); err != nil {
-				t.Fatal(err)
-			}
+			n := installed(t, options)
 			// By another process, which has no options.
 			again := func() *Installer { r := n.restarted(); r.Options = nil; return r }
 			err := again().Uninstall(t.Context(), n.removal(&journals{}))
@@ -94,12 +99,7 @@ func TestUninstallLeavesAConf(t *testing.T) {
 		})
 	}
 	t.Run("by force", func(t *testing.T) {
-		n := newNode(t)
-		n.put(elsewhere+"/10-flannel.conflist", flannel)
-		n.Options = []byte(`{"clusterNetwork":"` + elsewhere + `"}`)
-		if err := n.Install(t.Context(), serving); err != nil {
-			t.Fatal(err)
-		}
+		n := installed(t, `{"clusterNetwork":"`+elsewhere+`"}`)
 		removal := n.removal(&journals{})
 		removal.Detach = func(context.Context, Pod) error { return nil }
 		if err := n.restarted().Uninstall(t.Context(), removal); err != nil || n.there(confFile) {
@@ -110,12 +110,7 @@ func TestUninstallLeavesAConf(t *testing.T) {
 		}
 	})
 	t.Run("gone, or not seen", func(t *testing.T) {
-		n := newNode(t)
-		n.put(elsewhere+"/10-flannel.conflist", flannel)
-		n.Options = []byte(`{"clusterNetwork":"` + elsewhere + `"}`)
-		if err := n.Install(t.Context(), serving); err != nil {
-			t.Fatal(err)
-		}
+		n := installed(t, `{"clusterNetwork":"`+elsewhere+`"}`)
 		if err := os.RemoveAll(n.path("/run/multus")); err != nil {
 			t.Fatal(err)
 		}

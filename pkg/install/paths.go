@@ -16,9 +16,6 @@ const (
 	defaultBinDir  = "/opt/cni/bin"
 )
 
-// defaultStateDir is the plugin's where no conf says otherwise.
-const defaultStateDir = "/var/lib/cni/multiplexer"
-
 // Paths are where the node's runtime looks for networks and plugins: the
 // node's own paths, wherever this process sees them.
 type Paths struct {

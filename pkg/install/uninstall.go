@@ -111,7 +111,7 @@ func (n *Installer) settled(ctx context.Context, r Removal) (kept string, err er
 // again says how to go on when the conf has gone, which named the state
 // directory.
 func (n *Installer) again() string {
-	if dir := n.stateDir(); dir != defaultStateDir || !n.host().exists(n.recordPath()) {
+	if dir := n.stateDir(); dir != network.DefaultStateDir || !n.host().exists(n.recordPath()) {
 		return "uninstall again with --state-dir " + dir
 	}
 	return "uninstall again"
@@ -128,7 +128,7 @@ func (n *Installer) located(r Removal) error {
 	if err != nil || known != nil {
 		return err
 	}
-	return network.Invalid.Errorf("%s is there, but no conf of multiplexer that can be read in %s, and no record of an installation in %s, so stateDir is not known, nor which pods need the plugin: name stateDir of the conf that was there with --state-dir (the default is %s)", n.pluginPath(), n.Paths.ConfDir, n.stateDir(), defaultStateDir)
+	return network.Invalid.Errorf("%s is there, but no conf of multiplexer that can be read in %s, and no record of an installation in %s, so stateDir is not known, nor which pods need the plugin: name stateDir of the conf that was there with --state-dir (the default is %s)", n.pluginPath(), n.Paths.ConfDir, n.stateDir(), network.DefaultStateDir)
 }
 
 func (r Removal) force() string { return or(r.Force, "--force") }

@@ -11,5 +11,8 @@ func (h *Header) Live(boot, offered string) string {
 		}
 		return ""
 	}
-	return podns.Ref{Path: h.Netns, Cookie: h.Cookie, Boot: h.Boot}.Live(boot, offered)
+	return h.Ref().Live(boot, offered)
 }
+
+// Ref is the container's namespace as ADD recorded it.
+func (h *Header) Ref() podns.Ref { return podns.Ref{Path: h.Netns, Cookie: h.Cookie, Boot: h.Boot} }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/ns"
@@ -199,9 +198,9 @@ func (c *call) attachOthers(ctx context.Context, entry *journal.Entry, cluster n
 func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.Pod) (network.Part, error) {
 	part := network.Part{IfName: c.args.IfName}
 	if c.config.PrevResult != nil {
-		if asked := pod.Annotations[network.DefaultNetworkAnnotation]; strings.TrimSpace(asked) != "" {
+		if network.ReplacesCluster(pod.Annotations) {
 			return part, network.Invalid.Errorf("pod %s: annotation %s asks for %q in place of the cluster network, which stands before multiplexer in the node's list and is attached already: remove the annotation, or give multiplexer the list's first place",
-				pod, network.DefaultNetworkAnnotation, asked)
+				pod, network.DefaultNetworkAnnotation, pod.Annotations[network.DefaultNetworkAnnotation])
 		}
 		var err error
 		if part.Result, err = delegate.Decode(c.config.PrevResult); err != nil {
@@ -220,7 +219,7 @@ func (c *call) clusterPart(ctx context.Context, entry *journal.Entry, pod plan.P
 	if err != nil {
 		return part, err
 	}
-	if strings.TrimSpace(pod.Annotations[network.DefaultNetworkAnnotation]) != "" {
+	if network.ReplacesCluster(pod.Annotations) {
 		// The journal alone says, after a power loss, that it is not the node's.
 		if err = entry.Sync(); err != nil {
 			return part, err

@@ -47,6 +47,16 @@ func (m *multus) trio() []delegated {
 	}
 }
 
+// busyTrio is a trio whose second network fails its first DEL.
+func (m *multus) busyTrio() []delegated {
+	networks := m.trio()
+	networks[1].list = m.list("a", "10.50.0.0/24", obj{
+		"ADD": []any{obj{"allocate": true}},
+		"DEL": []any{obj{"failOnce": obj{"code": 11, "msg": "busy"}}, obj{"free": true}},
+	})
+	return networks
+}
+
 // add attaches a container, all but the last `without` networks, as a Multus
 // that was killed has it.
 func (m *multus) add(container string, without int, networks ...delegated) {
@@ -314,12 +324,7 @@ func TestDelOfMultusAndAStrangeID(t *testing.T) {
 func TestDelOfMultusFails(t *testing.T) {
 	m := newMultus(t)
 	before := m.clean()
-	networks := m.trio()
-	networks[1].list = m.list("a", "10.50.0.0/24", obj{
-		"ADD": []any{obj{"allocate": true}},
-		"DEL": []any{obj{"failOnce": obj{"code": 11, "msg": "busy"}}, obj{"free": true}},
-	})
-	m.add("c1", 0, networks...)
+	m.add("c1", 0, m.busyTrio()...)
 	m.refused(m.call("DEL", "c1", nil), 11, "busy", `"a"`)
 	m.want(m.calls()[3:], []string{"DEL b lab0", "DEL a net1", "DEL cluster eth0"})
 	for _, path := range []string{m.record("c1"), m.result("a", "c1", "net1"), m.file("state/journal/c1")} {
@@ -343,12 +348,7 @@ func TestDelOfMultusWithATornJournal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMultus(t)
 			before := m.clean()
-			networks := m.trio()
-			networks[1].list = m.list("a", "10.50.0.0/24", obj{
-				"ADD": []any{obj{"allocate": true}},
-				"DEL": []any{obj{"failOnce": obj{"code": 11, "msg": "busy"}}, obj{"free": true}},
-			})
-			m.add("c1", 0, networks...)
+			m.add("c1", 0, m.busyTrio()...)
 			m.refused(m.call("DEL", "c1", nil), 11, "busy")
 			m.must(os.Truncate(m.file("state/journal/c1"), size))
 			m.forget()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/delegate"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
@@ -140,7 +139,7 @@ func (c *call) delCluster(ctx context.Context, entry *journal.Entry, own contain
 // pod that was never attached must not stay for that.
 func (c *call) clusterToday(ctx context.Context, own container, pod plan.Pod) (*network.Attachment, error) {
 	a, err := c.planner.Cluster(ctx, pod, c.cniArgs, own.ifname)
-	if err != nil && strings.TrimSpace(pod.Annotations[network.DefaultNetworkAnnotation]) != "" {
+	if err != nil && network.ReplacesCluster(pod.Annotations) {
 		c.log.Warn("the network in the cluster network's place cannot be resolved: its addresses may stay allocated", "error", err.Error())
 		pod.Annotations = maps.Clone(pod.Annotations)
 		delete(pod.Annotations, network.DefaultNetworkAnnotation)

@@ -43,12 +43,7 @@ func TestDelOfMultusAndTheRuntimesRecord(t *testing.T) {
 	for name, withState := range map[string]bool{"with a journal": true, "without a state": false} {
 		t.Run(name, func(t *testing.T) {
 			m := newMultus(t)
-			networks := m.trio()
-			networks[1].list = m.list("a", "10.50.0.0/24", obj{
-				"ADD": []any{obj{"allocate": true}},
-				"DEL": []any{obj{"failOnce": obj{"code": 11, "msg": "busy"}}, obj{"free": true}},
-			})
-			m.add("c1", 0, networks...)
+			m.add("c1", 0, m.busyTrio()...)
 			plugin, record := m.runtimes("c1")
 			_, others := m.runtimes("c2")
 			if !withState {
@@ -108,12 +103,7 @@ func TestAddAfterMultus(t *testing.T) {
 // What cannot be released refuses the ADD, and is tried again by the next.
 func TestAddAfterMultusFails(t *testing.T) {
 	m := newMultus(t)
-	networks := m.trio()
-	networks[1].list = m.list("a", "10.50.0.0/24", obj{
-		"ADD": []any{obj{"allocate": true}},
-		"DEL": []any{obj{"failOnce": obj{"code": 11, "msg": "busy"}}, obj{"free": true}},
-	})
-	m.add("c1", 0, networks...)
+	m.add("c1", 0, m.busyTrio()...)
 	m.forget()
 	m.refused(m.call("ADD", "c1", nil), 11, "earlier ADD by Multus", "busy")
 	m.want(len(m.called("ADD")), 0)

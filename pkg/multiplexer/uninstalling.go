@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -25,7 +24,7 @@ func (c *call) uninstalling(ctx context.Context, pod plan.Pod) error {
 	if err != nil || !there {
 		return err
 	}
-	if strings.TrimSpace(pod.Annotations[network.DefaultNetworkAnnotation]) == "" {
+	if !network.ReplacesCluster(pod.Annotations) {
 		more, moreErr := c.planner.HasMore(ctx, pod)
 		if moreErr != nil || !more {
 			return moreErr

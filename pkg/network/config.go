@@ -72,6 +72,9 @@ const (
 	RoutingPlain = "plain" // the networks' routes are left as they are
 )
 
+// DefaultStateDir is stateDir where no configuration says otherwise.
+const DefaultStateDir = "/var/lib/cni/multiplexer"
+
 // MultusRecords is where Multus keeps its records by default.
 const MultusRecords = "/var/lib/cni/multus"
 
@@ -171,7 +174,7 @@ func ParseConfig(stdin []byte) (*Config, error) {
 		NamespaceDefaults:      deref(in.NamespaceDefaults, true),
 		ConfDir:                or(in.ConfDir, "/etc/cni/multiplexer/net.d"),
 		AgentSocket:            deref(in.AgentSocket, "/run/multiplexer/agent.sock"),
-		StateDir:               or(in.StateDir, "/var/lib/cni/multiplexer"),
+		StateDir:               or(in.StateDir, DefaultStateDir),
 		CNIDir:                 or(in.CNIDir, MultusRecords),
 		BinDir:                 in.BinDir,
 		Embedded:               in.Embedded,

@@ -15,6 +15,12 @@ const (
 	DefaultNetworkAnnotation = "v1.multus-cni.io/default-network"
 )
 
+// ReplacesCluster reports whether a pod's annotations name another network in
+// place of the cluster network.
+func ReplacesCluster(annotations map[string]string) bool {
+	return strings.TrimSpace(annotations[DefaultNetworkAnnotation]) != ""
+}
+
 // Limits on what one pod may ask for, so that an annotation can exhaust
 // neither the node nor the runtime's patience.
 const (

@@ -71,7 +71,7 @@ func (p Pod) networks() (key, value string) {
 // Asks reports whether the pod itself, or its namespace, names a network.
 func (p Pod) Asks() bool {
 	_, value := p.networks()
-	return strings.TrimSpace(value) != "" || strings.TrimSpace(p.Annotations[network.DefaultNetworkAnnotation]) != ""
+	return strings.TrimSpace(value) != "" || network.ReplacesCluster(p.Annotations)
 }
 
 // Planner makes plans for one configuration.
