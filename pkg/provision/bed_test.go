@@ -158,6 +158,9 @@ func (n *node) vf(index int) (*sriov.Device, sriov.Link, sriov.Admin) {
 	var link sriov.Link
 	if d.Netdev != "" {
 		link, err = host.LinkByName(d.Netdev)
+		if errors.Is(err, sriov.ErrNoLink) { // its driver changes between the two looks
+			d.Driver, d.Netdev, err = "", "", nil
+		}
 		n.must(err)
 	}
 	held, err := host.VFs(n.uplink().Index)
