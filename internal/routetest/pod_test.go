@@ -107,9 +107,15 @@ func (p *pod) ok(t *testing.T, verb string) nettest.Outcome {
 
 func (p *pod) call(t *testing.T, verb string) nettest.Outcome {
 	t.Helper()
+	return p.callOf(t, nettest.Binary(t), verb)
+}
+
+// callOf calls another executable of multiplexer.
+func (p *pod) callOf(t *testing.T, bin, verb string) nettest.Outcome {
+	t.Helper()
 	stdin, err := json.Marshal(p.config)
 	must(t, err)
-	return p.run(t, nettest.CNICall{Bin: nettest.Binary(t), Command: verb, IfName: "eth0", Stdin: stdin})
+	return p.run(t, nettest.CNICall{Bin: bin, Command: verb, IfName: "eth0", Stdin: stdin})
 }
 
 // run calls a plugin for the pod.

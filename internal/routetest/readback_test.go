@@ -1,12 +1,18 @@
 package routetest
 
 import (
-	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
@@ -18,11 +24,12 @@ import (
 func TestADDReadsBack(t *testing.T) {
 	overShapes(t, func(t *testing.T, w *world) {
 		const tries = 20
+		plugin := onOneCPU(t, nettest.Binary(t))
 		for range tries {
 			p := w.newPod(t, "red")
 			before := p.inside(t)
 			stop := p.steal(t)
-			e := p.call(t, "ADD").Error()
+			e := p.callOf(t, plugin, "ADD").Error()
 			stop()
 			if e == nil {
 				p.del(t)
@@ -38,38 +45,91 @@ func TestADDReadsBack(t *testing.T) {
 	})
 }
 
-// steal takes rules for ranges away from the pod as soon as they are there.
+// steal takes rules for ranges away from the pod as soon as they are there:
+// before the plugin, which has the thief's CPU, runs on.
 func (p *pod) steal(t *testing.T) (stop func()) {
 	t.Helper()
-	h := handle(t, p.ns)
-	ctx, cancel := context.WithCancel(t.Context())
+	fd := -1
+	must(t, p.ns.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		return err
+	}))
+	must(t, unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.RTNLGRP_IPV6_RULE - 1)}))
+	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}))
+	var stopped atomic.Bool
 	ended := make(chan error, 1)
 	go func() {
-		var err error
-		for ctx.Err() == nil && err == nil {
-			err = stealOnce(h)
+		runtime.LockOSThread() // and never unlocked: the thread ends with its priority
+		here := unix.CPUSet{}
+		here.Set(theCPU(t))
+		err := unix.SchedSetaffinity(0, &here)
+		// Where this is refused, the thief only comes too late more often.
+		_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+		for !stopped.Load() && err == nil {
+			err = stealOnce(fd)
 		}
-		ended <- err
+		ended <- errors.Join(err, unix.Close(fd))
 	}()
 	return func() {
-		cancel()
+		stopped.Store(true)
 		must(t, <-ended)
 	}
 }
 
-func stealOnce(h *netlink.Handle) error {
-	rules, err := h.RuleList(netlink.FAMILY_V6)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+// stealOnce waits for news of rules, and asks the kernel to delete what it
+// tells of.
+func stealOnce(fd int) error {
+	buf := make([]byte, 1<<16)
+	n, _, err := unix.Recvfrom(fd, buf, 0)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("hear of rules: %w", err)
+	}
+	messages, err := syscall.ParseNetlinkMessage(buf[:n])
+	if err != nil {
 		return err
 	}
-	for _, rule := range rules {
-		if rule.Priority != 30100 {
-			continue
+	for _, m := range messages {
+		if m.Header.Type != unix.RTM_NEWRULE {
+			continue // also that it was gone already
 		}
-		// Who was first does not matter.
-		if err = h.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
+		attributes, parseErr := nl.ParseRouteAttr(m.Data[unix.SizeofRtMsg:])
+		if parseErr != nil {
+			return parseErr
+		}
+		for _, a := range attributes {
+			if a.Attr.Type != unix.FRA_PRIORITY || binary.NativeEndian.Uint32(a.Value) != 30100 {
+				continue
+			}
+			del := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(m.Data)))
+			del = binary.NativeEndian.AppendUint16(del, unix.RTM_DELRULE)
+			del = binary.NativeEndian.AppendUint16(del, unix.NLM_F_REQUEST)
+			del = append(del, make([]byte, 8)...) // sequence, port
+			if err = unix.Sendto(fd, append(del, m.Data...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+				return fmt.Errorf("delete a rule: %w", err)
+			}
 		}
 	}
 	return nil
+}
+
+// theCPU is one that this process may use.
+func theCPU(t testing.TB) int {
+	var may unix.CPUSet
+	must(t, unix.SchedGetaffinity(unix.Getpid(), &may))
+	cpu := 0
+	for !may.IsSet(cpu) {
+		cpu++
+	}
+	return cpu
+}
+
+// onOneCPU is an executable that runs another on one CPU.
+func onOneCPU(t *testing.T, bin string) string {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), filepath.Base(bin))
+	must(t, os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec taskset -c %d %s\n", theCPU(t), bin), 0o700))
+	return script
 }
