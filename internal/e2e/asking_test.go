@@ -22,14 +22,21 @@ const port = 8080
 // asked, and which address asked.
 type answer struct{ pod, local, remote string }
 
+// How long an answer is waited for: one that must come, and one that is asked
+// for again.
+const (
+	onceWait  = time.Minute
+	retryWait = 5 * time.Second
+)
+
 // ask asks a server from the network of this thread.
-func ask(network, address string, at int) (answer, error) {
-	conn, err := net.DialTimeout(network, net.JoinHostPort(address, strconv.Itoa(at)), 5*time.Second)
+func ask(network, address string, at int, wait time.Duration) (answer, error) {
+	conn, err := net.DialTimeout(network, net.JoinHostPort(address, strconv.Itoa(at)), wait)
 	if err != nil {
 		return answer{}, err
 	}
 	defer func() { _ = conn.Close() }()
-	if err = conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err = conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		return answer{}, err
 	}
 	if network == "udp" {
@@ -56,7 +63,7 @@ func (w where) asks(network, address string, at int) (answer, error) {
 	var got answer
 	err := w(func() error {
 		var err error
-		got, err = ask(network, address, at)
+		got, err = ask(network, address, at, onceWait)
 		return err
 	})
 	return got, err
@@ -88,12 +95,14 @@ func (s *scenario) servedBy(from where, network, address string, at int, pods ..
 		missing[pod.Name] = true
 	}
 	var askers []string
+	within := retryWait
 	err := from(func() error {
 		return kubetest.Poll(patience, func() (bool, error) {
-			got, err := ask(network, address, at)
+			got, err := ask(network, address, at, within)
 			if err != nil {
 				return len(askers) > 0, err
 			}
+			within = onceWait
 			delete(missing, got.pod)
 			if !slices.Contains(askers, got.remote) {
 				askers = append(askers, got.remote)
@@ -125,7 +134,7 @@ func (s *scenario) carries(l live, nic, network, address string, at int) {
 			return err
 		}
 		for range many {
-			got, askErr := ask(network, address, at)
+			got, askErr := ask(network, address, at, onceWait)
 			if askErr != nil {
 				return askErr
 			}

@@ -32,7 +32,7 @@ func hostPorts(t *testing.T) {
 	for _, address := range []string{here.IP.String(), here.IP6.String()} {
 		s.must(there.Do(func() error {
 			return until(func() error {
-				if _, err := ask("tcp", address, hostPort); err == nil {
+				if _, err := ask("tcp", address, hostPort, retryWait); err == nil {
 					return errors.New("the port still answers")
 				}
 				return nil

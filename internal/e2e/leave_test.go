@@ -35,6 +35,10 @@ func leave(t *testing.T) {
 	s.must(cluster.ApplyFiles(deploy + "uninstall.yaml"))
 	s.must(ready("multiplexer-uninstall", 1))
 	s.placed(nodes[1], false)
+	s.must(until(func() error { // it may begin later than the other one ends
+		_, err := os.Stat(here.Path("/var/lib/cni/multiplexer/uninstalling"))
+		return err
+	}))
 	s.placed(here, true) // it waits for its last pod with networks
 	s.refused(here, "refused", "multiplexer is being uninstalled from this node")
 	s.must(cluster.DeletePod("leave", "refused"))

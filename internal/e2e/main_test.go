@@ -16,7 +16,7 @@ import (
 const deploy = "../../deploy/"
 
 // patience is how long something may take on a busy machine.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // until calls f until it succeeds.
 func until(f func() error) error {

@@ -60,10 +60,10 @@ func (h Hand) Run(c Command) (Outcome, error) {
 	return o, err
 }
 
-// Output runs a command that must succeed, within a minute, and returns what it
-// writes, without the space around it.
+// Output runs a command that must succeed, and returns what it writes, without
+// the space around it. One that hangs ends after five minutes.
 func (h Hand) Output(args ...string) (string, error) {
-	o, err := h.Run(Command{Args: args, Timeout: time.Minute})
+	o, err := h.Run(Command{Args: args, Timeout: 5 * time.Minute})
 	if err == nil && o.Status != 0 {
 		err = fmt.Errorf("%s: status %d: %s", strings.Join(args, " "), o.Status, strings.TrimSpace(string(o.Stderr)))
 	}

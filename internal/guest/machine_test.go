@@ -33,7 +33,8 @@ func TestStartInVain(t *testing.T) {
 			boots := filepath.Join(dir, "boots")
 			must(os.WriteFile(filepath.Join(dir, "qemu"), []byte("#!/bin/sh\necho >>"+boots+"\n"+c.qemu+"\n"), 0o755))
 			var said strings.Builder
-			o := Options{Dir: dir, Command: []string{"hand"}, Stdout: &said, Stderr: &said, Timeout: 300 * time.Millisecond}
+			// By then the script has said what it is to say, on a busy machine too.
+			o := Options{Dir: dir, Command: []string{"hand"}, Stdout: &said, Stderr: &said, Timeout: 3 * time.Second}
 			if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("the error lacks %q: %v", c.want, err)
 			}

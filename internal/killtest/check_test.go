@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long the node may take until something is right.
-func patience() time.Duration { return 90*time.Second + limits().outage }
+func patience() time.Duration { return 4*time.Minute + limits().outage }
 
 // until returns when the condition holds.
 func (b *bed) until(what string, condition func() error) error {

@@ -65,46 +65,56 @@ func threeWays(name string, kill, stop, start func() error) []disturbance {
 
 // signalled ends a program on every node; who started it starts it again.
 func signalled(name string, s unix.Signal) error {
-	return each(beds, func(b *bed) error {
-		return b.until("there is a "+name+" to end", func() error {
-			pids, err := b.Signal(name, s)
-			if err == nil && len(pids) == 0 {
-				err = errors.New("there is none")
-			}
-			return err
-		})
+	return each(beds, func(b *bed) error { return b.signalled(name, s) })
+}
+
+// signalled ends a program. One that has just ended comes back first.
+func (b *bed) signalled(name string, s unix.Signal) error {
+	return b.until("there is a "+name+" to end", func() error {
+		pids, err := b.Signal(name, s)
+		if err == nil && len(pids) == 0 {
+			err = errors.New("there is none")
+		}
+		return err
 	})
 }
 
 // keptDown ends a program on every node, and again whenever it comes back.
 func keptDown(name string) error {
 	return each(beds, func(b *bed) error {
-		killed := 0
+		if err := b.signalled(name, unix.SIGKILL); err != nil {
+			return err
+		}
 		for end := time.Now().Add(limits().outage); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
-			pids, err := b.Signal(name, unix.SIGKILL)
-			if err != nil {
+			if _, err := b.Signal(name, unix.SIGKILL); err != nil {
 				return err
 			}
-			killed += len(pids)
-		}
-		if killed == 0 {
-			return fmt.Errorf("%s: there was no %s to keep down", b.Name, name)
 		}
 		return nil
 	})
 }
 
-// pluginKilled kills the plugin on the nodes where a call of it waits.
+// pluginKilled kills the plugin on the nodes where calls of it wait. One whose
+// time was over before the others came is made again, and waits again.
 func pluginKilled() error {
 	return each(beds, func(b *bed) error {
 		if b.calls == 0 {
 			return nil
 		}
-		pids, err := b.Signal("multiplexer", unix.SIGKILL)
-		if err == nil && len(pids) < b.calls {
-			err = fmt.Errorf("%d calls wait, and %d processes of the plugin were killed", b.calls, len(pids))
-		}
-		return err
+		return b.until("the calls of the plugin are killed", func() error {
+			waiting, err := b.Find("gate")
+			if err == nil && len(waiting) < b.calls {
+				err = fmt.Errorf("%d calls wait, want %d", len(waiting), b.calls)
+			}
+			if err != nil {
+				return err
+			}
+			pids, err := b.Signal("multiplexer", unix.SIGKILL)
+			if err == nil && len(pids) < b.calls {
+				err = fmt.Errorf("%d calls waited, and %d processes of the plugin were killed", b.calls, len(pids))
+			}
+			return err
+		})
 	})
 }
 

@@ -68,12 +68,15 @@ func (b *bed) beginUpgrade(during *corev1.Pod) error {
 		func() error { return b.begins(during) },
 		func() error { return b.apply(agents, b.version) },
 		func() error {
+			// It may be gone before anybody looks.
 			return b.until("the old agent has been told to end", func() error {
-				pod, getErr := cluster.GetPod("kube-system", old[0].Name)
-				if getErr == nil && pod.DeletionTimestamp == nil {
-					getErr = errors.New("it has not")
+				now, listErr := b.daemons(agents)
+				for i := range now {
+					if now[i].UID == old[0].UID && now[i].DeletionTimestamp == nil {
+						listErr = errors.New("it has not")
+					}
 				}
-				return getErr
+				return listErr
 			})
 		},
 	)

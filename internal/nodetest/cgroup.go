@@ -89,7 +89,7 @@ func removeCgroups(prefix string) error {
 			return globErr
 		}
 		for _, path := range paths {
-			if err = kubetest.Poll(5*time.Second, func() (bool, error) {
+			if err = kubetest.Poll(20*time.Second, func() (bool, error) {
 				removeErr := removeCgroup(path)
 				return removeErr == nil, removeErr
 			}); err != nil {

@@ -170,8 +170,7 @@ func TestDevices(t *testing.T) {
 	_, err := cluster.WaitPod("shop", "vf-3", "is known to have no room", unschedulable)
 	must(t, err)
 	must(t, cluster.DeletePod("shop", "vf-1"))
-	third, err := cluster.WaitRunning(wants("vf-3"))
-	must(t, err)
+	third := x.running(wants("vf-3"))
 	if got := x.device(third); got != first {
 		t.Errorf("the third pod has %s, the first left %s", got, first)
 	}

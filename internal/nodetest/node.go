@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/multiplexer-cni/multiplexer/internal/kubetest"
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
@@ -211,17 +213,41 @@ func (n *Node) SnapshotOptions() nettest.SnapshotOptions {
 	return options
 }
 
-// Quiet says what of a snapshot, of one node or of several without pods, is of
-// a pod that has gone: more shims than so many, or a journal. kubelet lets the
-// runtime undo a pod's networks a second time, seconds after the pod has gone.
+// Quiet says what of a snapshot, of one node or of several without pods, will
+// not be there a moment later: more shims than so many, a journal or a
+// namespace of a pod that has gone, or a call of the plugin. kubelet lets the
+// runtime undo a pod's networks a second time, seconds after the pod has gone,
+// and asks every few seconds for the network's STATUS.
 func Quiet(snapshot string, shims int) error {
 	switch {
 	case strings.Count(snapshot, "process containerd-shim") > shims:
 		return fmt.Errorf("a shim still runs:\n%s", snapshot)
 	case strings.Contains(snapshot, "/multiplexer/journal/"):
 		return fmt.Errorf("a container still has a journal:\n%s", snapshot)
+	case strings.Contains(snapshot, "file /run/netns/"):
+		return fmt.Errorf("a pod still has a namespace:\n%s", snapshot)
+	case strings.Contains(snapshot, "process multiplexer "):
+		return fmt.Errorf("the plugin is called:\n%s", snapshot)
 	}
 	return nil
+}
+
+// Still takes snapshots until one is quiet and as the one before it: nothing
+// goes on then, and what other programs do for a moment is not in it.
+func Still(shims int, snapshot func() (string, error)) (string, error) {
+	now := ""
+	err := kubetest.Poll(patience, func() (bool, error) {
+		before := now
+		var err error
+		if now, err = snapshot(); err == nil {
+			err = Quiet(now, shims)
+		}
+		if err == nil && now != before {
+			err = fmt.Errorf("something changes (-before +after):\n%s", cmp.Diff(before, now))
+		}
+		return err == nil, err
+	})
+	return now, err
 }
 
 // Do runs f on a thread of the node, which dies afterwards.

@@ -71,7 +71,21 @@ func (x *trial) creates(pod *corev1.Pod) {
 func (x *trial) runs(pod *corev1.Pod) *corev1.Pod {
 	x.Helper()
 	x.creates(pod)
+	return x.running(pod)
+}
+
+// running waits until a pod runs and shows its networks. An API server that is
+// slow gets them a moment later.
+func (x *trial) running(pod *corev1.Pod) *corev1.Pod {
+	x.Helper()
 	running, err := cluster.WaitRunning(pod)
+	must(x, err)
+	if pod.Annotations[nadv1.NetworkAttachmentAnnot] == "" {
+		return running
+	}
+	running, err = cluster.WaitPod(pod.Namespace, pod.Name, "shows its networks", func(p *corev1.Pod) (bool, string) {
+		return p.Annotations[nadv1.NetworkStatusAnnot] != "", "no network-status"
+	})
 	must(x, err)
 	return running
 }
@@ -177,6 +191,7 @@ func TestTwoNetworks(t *testing.T) {
 	x.runs(attached("first", "lan,storage"))
 	must(t, cluster.DeletePod("shop", "first"))
 	before := look(t)
+	logged := node.Agent.logSize()
 
 	pod := x.runs(attached("two", "lan,storage"))
 	var names []string
@@ -202,7 +217,10 @@ func TestTwoNetworks(t *testing.T) {
 	must(t, err)
 	said := published(t, pod)
 	t.Logf("network-status %s before the first line of the container", start.Sub(said).Round(time.Millisecond))
-	if !said.Before(start) {
+	// No pod waits for an API server that does not take it in time.
+	log := node.Agent.logFrom(logged)
+	slow := strings.Contains(log, "network-status is tried again") && strings.Contains(log, "deadline exceeded")
+	if !said.Before(start) && !slow {
 		t.Errorf("network-status came %s after the first container had started", said.Sub(start))
 	}
 
@@ -228,12 +246,8 @@ func published(t *testing.T, pod *corev1.Pod) time.Time {
 // lives a moment longer than its pod.
 func look(t *testing.T) string {
 	t.Helper()
-	var snapshot string
-	must(t, kubetest.Poll(patience, func() (bool, error) {
-		snapshot = nettest.RequireSnapshot(t, node.SnapshotOptions())
-		err := Quiet(snapshot, 0)
-		return err == nil, err
-	}))
+	snapshot, err := Still(0, func() (string, error) { return nettest.Snapshot(node.SnapshotOptions()) })
+	must(t, err)
 	return snapshot
 }
 
@@ -399,7 +413,7 @@ func own() int {
 // Nothing of a killed test survives but its directory and empty cgroups, and
 // those go with the next cluster.
 func TestOwnerKilled(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	owner := exec.CommandContext(ctx, os.Args[0])
 	owner.Env = append(os.Environ(), envOwner+"=1")
@@ -415,7 +429,7 @@ func TestOwnerKilled(t *testing.T) {
 	if _, err = fmt.Sscan(line, &dir, &pids[0], &pids[1], &pids[2]); err != nil {
 		t.Fatal(err)
 	}
-	must(t, kubetest.Poll(10*time.Second, func() (bool, error) {
+	must(t, kubetest.Poll(patience, func() (bool, error) {
 		for _, pid := range pids {
 			// A zombie has no executable.
 			if exe, linkErr := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); linkErr == nil {

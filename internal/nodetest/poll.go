@@ -3,4 +3,4 @@ package nodetest
 import "time"
 
 // patience is how long something may take on a busy machine.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute

@@ -15,7 +15,7 @@ import (
 )
 
 // stopTime is how long a program may take to end by itself.
-const stopTime = 30 * time.Second
+const stopTime = 2 * time.Minute
 
 // Process is a program of the control plane or of a node, which can be ended
 // and started again. Its methods may be called from several goroutines.

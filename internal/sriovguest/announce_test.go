@@ -31,7 +31,12 @@ func TestAnnouncements(t *testing.T) {
 		detach(old)
 		time.Sleep(1500 * time.Millisecond) // an entry is locked for a second
 		young := m.pod(fmt.Sprintf(asking, "second")).add()
-		contains(t, peer.neighbour(address), young.nic("net1").Mac)
+		m.eventually("the announcement", func() error { // it is on its way when ADD ends
+			if now := peer.neighbour(address); !strings.Contains(now, young.nic("net1").Mac) {
+				return fmt.Errorf("%q lacks %s", now, young.nic("net1").Mac)
+			}
+			return nil
+		})
 		if now := peer.inPod("ip", "neigh", "show", "dev", "eth0"); strings.Contains(now, address) {
 			t.Errorf("eth0 has heard of %s: %q", address, now)
 		}

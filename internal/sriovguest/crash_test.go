@@ -111,10 +111,10 @@ func TestKilledAnywhere(t *testing.T) {
 // same compares, once what the kernel takes away in its own time is away.
 func same(t *testing.T, before string, m *machine, when string) bool {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); m.snapshot() != before && time.Now().Before(end); {
+	after := m.snapshot()
+	for end := time.Now().Add(patience); after != before && time.Now().Before(end); after = m.snapshot() {
 		time.Sleep(50 * time.Millisecond)
 	}
-	after := m.snapshot()
 	if after != before {
 		t.Errorf("%s:", when)
 		nettest.RequireSame(t, before, after)

@@ -112,6 +112,8 @@ func (m *machine) makeVFs(pci string, n int) sriov.PF {
 	}
 	pf, err = sys.PF(pci)
 	m.must(err)
+	// The kernel gives it when the link is there, seconds after it was taken up.
+	m.eventually("PF's own address", func() error { return m.hasAddress(pf.Name) })
 	for i := range pf.VFs {
 		m.eventually("VF's network device", func() error {
 			if entries, rerr := os.ReadDir(filepath.Join("/sys/bus/pci/devices", pf.VFs[i], "net")); rerr != nil || len(entries) != 1 {
@@ -123,6 +125,19 @@ func (m *machine) makeVFs(pci string, n int) sriov.PF {
 	return *pf
 }
 
+// hasAddress returns an error unless a link has the kernel's IPv6 address.
+func (m *machine) hasAddress(name string) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	addresses, err := netlink.AddrList(l, netlink.FAMILY_V6)
+	if err == nil && len(addresses) == 0 {
+		err = fmt.Errorf("%s has none", name)
+	}
+	return err
+}
+
 func (m *machine) link(name string, do func(netlink.Link) error) {
 	m.t.Helper()
 	l, err := netlink.LinkByName(name)
@@ -130,11 +145,15 @@ func (m *machine) link(name string, do func(netlink.Link) error) {
 	m.must(do(l))
 }
 
-// eventually tries for 15 s: emulated cards take their time.
+// patience is how long something may take: emulated cards take their time, on
+// a busy machine most of all.
+const patience = 2 * time.Minute
+
+// eventually tries until it succeeds.
 func (m *machine) eventually(what string, try func() error) {
 	m.t.Helper()
 	var err error
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}
@@ -259,10 +278,11 @@ func (m *machine) leavesNothing() {
 	before := m.snapshot()
 	m.t.Cleanup(func() {
 		// A PF that came up again takes its time for its own addresses.
-		for end := time.Now().Add(10 * time.Second); m.snapshot() != before && time.Now().Before(end); {
+		after := m.snapshot()
+		for end := time.Now().Add(patience); after != before && !m.t.Failed() && time.Now().Before(end); after = m.snapshot() {
 			time.Sleep(100 * time.Millisecond)
 		}
-		nettest.RequireSame(m.t, before, m.snapshot())
+		nettest.RequireSame(m.t, before, after)
 	})
 }
 

@@ -72,7 +72,7 @@ func (s *setter) begin(pfs ...resource.PF) (stop func()) {
 
 func (s *setter) reaches(state provision.State) provision.PFStatus {
 	s.t.Helper()
-	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if all := s.Status(); len(all) > 0 && all[0].State == state {
 			return all[0]
 		}
@@ -178,7 +178,7 @@ func TestProvisionChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Configure([]resource.PF{{Name: os.Getenv("PROVISION_PF"), NumVFs: 2, Driver: "vfio-pci"}})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err = p.Run(ctx); err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ state = "/run/containerd"
 
 // runtimeAnswers returns when it does.
 func (n *node) runtimeAnswers() error {
-	_, err := n.sh("tries=0; until [ -S " + criSocket + " ]; do tries=$((tries + 1)); [ $tries -lt 600 ]; sleep 0.1; done")
+	_, err := n.sh("tries=0; until [ -S " + criSocket + " ]; do tries=$((tries + 1)); [ $tries -lt 2000 ]; sleep 0.1; done")
 	return err
 }
 

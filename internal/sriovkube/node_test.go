@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -51,7 +50,7 @@ func newNode(s *site, number int) *node {
 func (n *node) boot(t *testing.T, o guest.Options, wire string) error {
 	o.WorkDir, o.CPUs, o.Number, o.Host = "/", 1, n.number, true
 	o.Wire = &guest.Wire{Socket: wire, Listen: n.number == 0}
-	o.Stdout, o.Stderr, o.Timeout = os.Stderr, os.Stderr, 2*time.Minute
+	o.Stdout, o.Stderr, o.Timeout = os.Stderr, os.Stderr, patience
 	var err error
 	n.machine, err = guest.Start(t.Context(), o)
 	if err != nil {
@@ -237,7 +236,7 @@ func (n *node) setVFs(pf string, count int) error {
 		tries=0
 		until [ -n "$(ls virtfn$vf/net 2>/dev/null)" ]; do
 			tries=$((tries + 1))
-			[ $tries -lt 200 ]
+			[ $tries -lt 1000 ]
 			sleep 0.1
 		done
 	done`, pf, count, count))

@@ -87,11 +87,15 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// eventually tries for a while: an emulated machine takes its time.
+// patience is how long something may take: an emulated machine takes its time,
+// on a busy machine most of all.
+const patience = 4 * time.Minute
+
+// eventually tries until it succeeds.
 func eventually(t testing.TB, what string, try func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}

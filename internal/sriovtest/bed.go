@@ -111,11 +111,15 @@ func (b *Bed) boots(id string) {
 
 func (b *Bed) can(key string) bool { return !slices.Contains(b.Cannot, key) }
 
-// eventually tries for 15 s: cards take their time.
+// patience is how long something may take: cards take their time, emulated ones
+// on a busy machine most of all.
+const patience = time.Minute
+
+// eventually tries until it succeeds.
 func (b *Bed) eventually(what string, try func() error) {
 	b.t.Helper()
 	var err error
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}

@@ -59,7 +59,7 @@ func (b *Bed) look() string {
 // same fails unless the node looks as before, or does in a moment.
 func (b *Bed) same(before string) {
 	b.t.Helper()
-	for end := time.Now().Add(10 * time.Second); b.look() != before && time.Now().Before(end); {
+	for end := time.Now().Add(patience); b.look() != before && time.Now().Before(end); {
 		time.Sleep(50 * time.Millisecond)
 	}
 	if diff := cmp.Diff(before, b.look()); diff != "" {
