@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"path/filepath"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -14,6 +17,7 @@ import (
 // and those of Multus that it has to detach.
 type attached struct {
 	store  *journal.Store
+	dir    string // the node's path of store, for whoever has to look there
 	multus multusPods
 }
 
@@ -31,17 +35,23 @@ func (a attached) pods(context.Context) ([]install.Pod, error) {
 		contents, readErr := a.store.Read(container)
 		switch {
 		case errors.Is(readErr, journal.ErrAbsent): // released since
+		case lockfile.Irregular(readErr): // a directory, say, and nobody's journal
+			if a.multus.passed != nil {
+				a.multus.passed(container, readErr.Error())
+				continue
+			}
+			pods = append(pods, install.Pod{Container: container, Networks: []string{readErr.Error()}})
 		case readErr != nil:
 			pods = append(pods, install.Pod{Container: container, Networks: []string{"its journal cannot be read: " + readErr.Error()}})
 		default:
-			pods = append(pods, podOf(container, contents))
+			pods = append(pods, a.podOf(container, contents))
 		}
 	}
 	return pods, nil
 }
 
 // podOf says what of a container only multiplexer can undo.
-func podOf(container string, c *journal.Contents) install.Pod {
+func (a attached) podOf(container string, c *journal.Contents) install.Pod {
 	pod := install.Pod{Container: container, Name: c.Header.Pod, Busy: c.Busy}
 	if name := defaultNetwork(c); name != "" {
 		pod.Networks = append(pod.Networks, "in place of the cluster network: "+name)
@@ -51,6 +61,10 @@ func podOf(container string, c *journal.Contents) install.Pod {
 			pod.Networks = append(pod.Networks, r.Reference)
 		}
 	}
+	if saysNothing(c) {
+		file := filepath.Join(a.dir, "journal", container)
+		pod.Networks = append(pod.Networks, fmt.Sprintf("its journal says nothing: delete the pod, or remove %s if it is gone", file))
+	}
 	if c.Damaged > 0 {
 		pod.Networks = append(pod.Networks, "its journal is damaged: delete the pod")
 	}
@@ -59,6 +73,10 @@ func podOf(container string, c *journal.Contents) install.Pod {
 	}
 	return pod
 }
+
+// saysNothing reports whether a journal is empty, or was torn in its first line,
+// and no call writes it: what the pod has, nobody knows.
+func saysNothing(c *journal.Contents) bool { return !c.Usable() && c.Damaged == 0 && !c.Busy }
 
 // defaultNetwork is what the pod has in place of the cluster network by its
 // annotation, or "".

@@ -40,10 +40,29 @@ func (m multusPods) pods(journaled []string) ([]install.Pod, error) {
 	return pods, nil
 }
 
+// first is one that may live and has, or may have, more than the cluster network;
+// "" where none does.
+func (m multusPods) first() (string, error) {
+	containers, err := multus.Containers(m.path())
+	records := multus.NewReader(m.path())
+	for _, id := range containers {
+		if record, rerr := records.Read(id, multus.Call{}); rerr == nil && m.needed(record) {
+			return id, nil
+		}
+	}
+	return "", err
+}
+
+// needed reports whether the container of a record is to be waited for: that it
+// is gone, only who sees the directory of its namespace can say.
+func (m multusPods) needed(record *multus.Record) bool {
+	return record != nil && !record.Plain() && (!record.Gone(m.root) || record.Hidden(m.root))
+}
+
 // pod is one container, nil if nothing of it is to be waited for.
 func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 	record, err := records.Read(id, multus.Call{})
-	if err != nil || record == nil || record.Gone(m.root) {
+	if err != nil || !m.needed(record) {
 		return nil
 	}
 	pod := install.Pod{Container: id}
@@ -56,15 +75,14 @@ func (m multusPods) pod(records *multus.Reader, id string) *install.Pod {
 			pod.Networks = append(pod.Networks, a.Reference)
 		}
 	}
-	if len(pod.Networks)+len(record.Problems) == 0 {
-		return nil
-	}
 	lives, file := record.Lives(m.root), filepath.Join(m.dir, id)
 	switch {
 	case lives && len(pod.Networks) > 0:
 	case !lives && m.passed != nil:
 		m.passed(id, fmt.Sprintf("%s says of a container that Multus attached neither that it lives nor that it is gone: its addresses may stay allocated", file))
 		return nil
+	case len(pod.Networks) > 0 && record.Hidden(m.root):
+		pod.Networks = append(pod.Networks, fmt.Sprintf("whether the pod lives cannot be seen from here: delete it, or remove %s if it is gone, or run multiplexerd uninstall on the node", file))
 	case len(pod.Networks) > 0:
 		// Before 4.1 Multus recorded no namespace.
 		pod.Networks = append(pod.Networks, fmt.Sprintf("whether the pod lives is not recorded: delete it, or remove %s if it is gone", file))

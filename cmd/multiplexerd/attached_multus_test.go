@@ -34,26 +34,26 @@ func TestUninstallWaitsForPodsOfMultus(t *testing.T) {
 			t.Fatal(err, out)
 		}
 	}
-	uninstall := func(more ...string) (string, error) {
-		out, _, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "1s"}, more...)...)
+	uninstall := func(timeout string, more ...string) (string, error) {
+		out, _, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", timeout}, more...)...)
 		return out, err
 	}
 	install()
-	if out, err := uninstall(); err != nil {
+	if out, err := uninstall("1m"); err != nil {
 		t.Fatalf("Multus is next: %v %s", err, out)
 	}
 
 	n.remove("/etc/cni/net.d/00-multus.conf")
 	install()
-	out, err := uninstall()
+	out, err := uninstall("1s")
 	if err == nil || !strings.Contains(err.Error(), "1 pod still has networks: shop/web (attached by Multus: storage)") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
 		t.Fatalf("nobody is next who could detach it: %v %s", err, out)
 	}
-	if _, err = uninstall("--force"); err == nil || !strings.Contains(err.Error(), "detach shop/web (attached by Multus: storage): it was attached by Multus: delete the pod") {
+	if _, err = uninstall("1s", "--force"); err == nil || !strings.Contains(err.Error(), "detach shop/web (attached by Multus: storage): it was attached by Multus: delete the pod") {
 		t.Errorf("by force: %v", err)
 	}
 	n.remove("/run/netns/c1") // its DEL is over, or never comes
-	if out, err = uninstall(); err != nil {
+	if out, err = uninstall("1m"); err != nil {
 		t.Errorf("%v %s", err, out)
 	}
 }
@@ -89,14 +89,18 @@ func TestUninstallWaitsForWhatMultusDoesNotSay(t *testing.T) {
 			if out, err := n.install("--set", "agentSocket=", "--set", "cniDir=/m"); err != nil {
 				t.Fatal(err, out)
 			}
-			uninstall := func(more ...string) error {
-				_, stderr, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", "1s"}, more...)...)
+			uninstall := func(waits bool, more ...string) error {
+				timeout := "1m"
+				if waits {
+					timeout = "1s"
+				}
+				_, stderr, err := n.run(append([]string{"uninstall", "--host-root", n.root, "--settle", "1ms", "--timeout", timeout}, more...)...)
 				if len(more) > 0 && err == nil && !strings.Contains(stderr, "its addresses may stay allocated") {
 					t.Errorf("%q does not say whom it passed: %s", more, stderr)
 				}
 				return err
 			}
-			err := uninstall()
+			err := uninstall(c.want != "")
 			if c.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -106,11 +110,11 @@ func TestUninstallWaitsForWhatMultusDoesNotSay(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "remove /m/c1") || n.get("/etc/cni/net.d/00-multiplexer.conflist") == "" {
 				t.Fatalf("%v, want %q", err, c.want)
 			}
-			if err = uninstall("--force"); (err == nil) == c.lives {
+			if err = uninstall(c.lives, "--force"); (err == nil) == c.lives {
 				t.Errorf("by force: %v", err)
 			}
 			n.remove("/m/c1")
-			if err = uninstall(); err != nil {
+			if err = uninstall(false); err != nil {
 				t.Error(err)
 			}
 		})

@@ -137,6 +137,7 @@ func (f *installFlags) installer(log *slog.Logger) (*install.Installer, error) {
 	}
 	return &install.Installer{
 		Root: f.root, Paths: paths, Plugin: plugin, Options: options, TakeOver: f.takeOver, Now: time.Now, Log: log, Unseen: f.unseen(),
+		Recorded: func(cniDir string) (string, error) { return multusPods{root: f.root, dir: cniDir}.first() },
 	}, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,20 +68,60 @@ func (n *tree) get(path string) string {
 // run runs multiplexerd, and returns what it wrote.
 func (n *tree) run(args ...string) (stdout, stderr string, err error) {
 	n.Helper()
+	return n.runUntil(func(string) bool { return false }, args...)
+}
+
+// runUntil runs multiplexerd, and ends it when something is so. It is given what
+// multiplexerd wrote.
+func (n *tree) runUntil(so func(stdout string) bool, args ...string) (stdout, stderr string, err error) {
+	n.Helper()
+	ctx, end := context.WithCancel(n.Context())
 	cmd := command()
-	var out, errs bytes.Buffer
+	var out, errs output
 	cmd.SetOut(&out)
 	cmd.SetErr(&errs)
 	cmd.SetArgs(args)
-	err = cmd.Execute()
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for ctx.Err() == nil && !so(out.String()) {
+			time.Sleep(5 * time.Millisecond)
+		}
+		end()
+	})
+	err = cmd.ExecuteContext(ctx)
+	end()
+	watch.Wait()
 	return out.String(), errs.String(), err
+}
+
+// output is written by a command, and read while it runs.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // install runs install on the tree.
 func (n *tree) install(more ...string) (string, error) {
 	n.Helper()
-	out, _, err := n.run(append([]string{"install", "--host-root", n.root, "--plugin", nettest.Binary(n)}, more...)...)
+	out, _, err := n.run(n.installArgs(more...)...)
 	return out, err
+}
+
+func (n *tree) installArgs(more ...string) []string {
+	n.Helper()
+	return append([]string{"install", "--host-root", n.root, "--plugin", nettest.Binary(n)}, more...)
 }
 
 func (n *tree) entry() map[string]any {
@@ -122,8 +164,8 @@ func TestInstallOptions(t *testing.T) {
 	}
 }
 
-// What is wrong is said before anything is changed; what is missing, after the
-// time for it.
+// What is wrong is said before anything is changed; what is missing, when the
+// wait for it ends.
 func TestInstallRefuses(t *testing.T) {
 	dir := t.TempDir()
 	list := filepath.Join(dir, "list.json")
@@ -133,7 +175,8 @@ func TestInstallRefuses(t *testing.T) {
 	for _, c := range []struct {
 		args   []string
 		want   string
-		plugin bool // it is in place
+		plugin bool   // it is in place
+		waits  string // what it says while it waits, and is ended then
 	}{
 		{args: []string{"--plugin", "/nowhere/multiplexer"}, want: "--plugin"},
 		{args: []string{"--options", "/nowhere/options"}, want: "--options: open /nowhere/options"},
@@ -145,10 +188,10 @@ func TestInstallRefuses(t *testing.T) {
 		{args: []string{"--cni-conf-dir", "net.d"}, want: `--cni-conf-dir "net.d"`},
 		{args: []string{"--host-root", "here"}, want: `--host-root "here": want an absolute path`},
 		{args: []string{"--set", "agentSocket=" + filepath.Join(dir, "none.sock"), "--timeout", "1s"}, want: `set agentSocket to ""`, plugin: true},
-		{args: []string{"--set", "agentSocket=", "--set", "clusterNetwork=/etc/cni/net.d/later.conflist", "--timeout", "1s"}, want: "wait for the cluster network in /etc/cni/net.d", plugin: true},
+		{args: []string{"--set", "agentSocket=", "--set", "clusterNetwork=/etc/cni/net.d/later.conflist"}, want: "wait for the cluster network in /etc/cni/net.d", plugin: true, waits: "ClusterMissing"},
 	} {
 		n := newTree(t)
-		out, err := n.install(c.args...)
+		out, _, err := n.runUntil(func(out string) bool { return c.waits != "" && strings.Contains(out, c.waits) }, n.installArgs(c.args...)...)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %s (%s)", c.args, err, c.want, out)
 		}
@@ -159,12 +202,17 @@ func TestInstallRefuses(t *testing.T) {
 			t.Errorf("%q: plugin in place: %t", c.args, there)
 		}
 	}
-	// A plugin that does not run.
+}
+
+// A plugin that is no plugin is said, also when the time ends while it is tried
+// once more.
+func TestInstallRefusesAPluginThatIsNone(t *testing.T) {
 	n := newTree(t)
-	n.put("/broken", "#!/bin/sh\necho no\n")
-	_, err := n.install("--plugin", n.at("/broken"), "--set", "agentSocket=", "--timeout", "1s")
+	n.put("/broken", "#!/bin/sh\nif [ -e "+n.at("/once")+" ]; then : >"+n.at("/twice")+"; exec sleep 60; fi\n: >"+n.at("/once")+"\necho no\n")
+	twice := func(string) bool { return exists(n.at("/twice")) }
+	out, _, err := n.runUntil(twice, n.installArgs("--plugin", n.at("/broken"), "--set", "agentSocket=")...)
 	if err == nil || !strings.Contains(err.Error(), "does not answer VERSION") || n.get("/etc/cni/net.d/00-multiplexer.conflist") != "" {
-		t.Errorf("%v", err)
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
@@ -257,7 +305,7 @@ func TestAttached(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	pods, err := attached{store: store}.pods(t.Context())
+	pods, err := attached{store: store, dir: "/s"}.pods(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +318,7 @@ func TestAttached(t *testing.T) {
 	}
 	for container, want := range map[string]string{
 		"plain": "shop/plain", "two": "shop/two (shop/a, shop/b)", "moved": "shop/moved (in place of the cluster network: shop/own)",
-		"empty": "container empty", "damaged": "container damaged (its journal is damaged: delete the pod)", "busy": "shop/busy", "ending": "shop/ending (its release is unfinished: release interrupted (DEL))",
+		"empty": "container empty (its journal says nothing: delete the pod, or remove /s/journal/empty if it is gone)", "damaged": "container damaged (its journal is damaged: delete the pod)", "busy": "shop/busy", "ending": "shop/ending (its release is unfinished: release interrupted (DEL))",
 	} {
 		if got[container] != want {
 			t.Errorf("%s: %q, want %q", container, got[container], want)

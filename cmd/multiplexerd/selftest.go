@@ -22,11 +22,16 @@ type selfTest struct {
 
 // wait repeats the test until it succeeds or ctx ends.
 func (t selfTest) wait(ctx context.Context) error {
+	var before error
 	for {
 		err := t.try(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil && before != nil {
+			return before // this try may have been cut short, and says nothing then
+		}
+		before = err
 		if t.Failed != nil {
 			t.Failed(err)
 		}

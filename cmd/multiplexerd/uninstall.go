@@ -99,6 +99,7 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 	}
 	nodes := attached{
 		store:  &journal.Store{Dir: f.at(placed.stateDir), Now: time.Now},
+		dir:    placed.stateDir,
 		multus: multusPods{root: f.root, dir: placed.cniDir, heir: func() bool { return n.MultusIsNext(f.restore) }},
 	}
 	if f.force {
@@ -232,6 +233,9 @@ func (d *detacher) detach(ctx context.Context, pod install.Pod) error {
 	}
 	if contents.Damaged > 0 {
 		return errors.New("its journal is damaged: delete the pod")
+	}
+	if saysNothing(contents) {
+		return errors.New("its journal says nothing: delete the pod")
 	}
 	if defaultNetwork(contents) != "" {
 		return errors.New("its only interface is of another network than the cluster's, by the default-network annotation: delete the pod")

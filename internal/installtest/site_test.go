@@ -13,8 +13,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,15 +169,40 @@ func (b *background) says(what string) {
 // ends waits for the end, and wants it to succeed.
 func (b *background) ends() string {
 	b.Helper()
+	if err := b.end(); err != nil {
+		b.Fatalf("%s: %v\n%s", b.cmd, err, b.output())
+	}
+	return b.output()
+}
+
+// fails waits for the end, and wants it to fail.
+func (b *background) fails() string {
+	b.Helper()
+	if err := b.end(); err == nil {
+		b.Fatalf("%s succeeded:\n%s", b.cmd, b.output())
+	}
+	return b.output()
+}
+
+func (b *background) end() error {
+	b.Helper()
 	select {
 	case err := <-b.done:
-		if err != nil {
-			b.Fatalf("%s: %v\n%s", b.cmd, err, b.output())
-		}
+		return err
 	case <-time.After(60 * time.Second):
 		b.Fatalf("%s does not end:\n%s", b.cmd, b.output())
 	}
-	return b.output()
+	return nil
+}
+
+// endChild tells the process that a command of onNode runs to end.
+func (b *background) endChild() {
+	b.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", b.cmd.Process.Pid))
+	b.must(err)
+	child, err := strconv.Atoi(string(bytes.TrimSpace(children)))
+	b.must(err)
+	b.must(syscall.Kill(child, syscall.SIGTERM))
 }
 
 func (s *site) until(what string, so func() bool) {

@@ -1,5 +1,10 @@
 package install
 
+import (
+	"strconv"
+	"strings"
+)
+
 // Reason says what happened on the node, in the form of a Kubernetes event's
 // reason and of a metric's label.
 type Reason string
@@ -45,7 +50,12 @@ func (n *Installer) say(e Event) {
 // said when it comes again.
 func (n *Installer) hush(reason Reason, file string) { delete(n.said, string(reason)+" "+file) }
 
+// tell tells an event in one line: names of others' files are in it.
 func (n *Installer) tell(e Event) {
+	if strings.Contains(e.File, "\n") {
+		e.File = strconv.Quote(e.File)
+	}
+	e.Message = strings.ReplaceAll(e.Message, "\n", `\n`)
 	if n.Tell != nil {
 		n.Tell(e)
 	}

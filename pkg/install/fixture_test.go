@@ -121,7 +121,7 @@ func (n *node) heard(reason Reason) []Event {
 // until waits until something is so, looking again after each event.
 func (n *node) until(what string, so func() bool) {
 	n.t.Helper()
-	giveUp := time.After(20 * time.Second)
+	giveUp := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !so() {
@@ -138,9 +138,15 @@ func (n *node) until(what string, so func() bool) {
 
 func (n *node) path(p string) string { return filepath.Join(n.root, p) }
 
+// put makes a file, or puts another in its place, in one step: who follows the
+// directory sees no half of it.
 func (n *node) put(path, content string) {
 	n.t.Helper()
-	writeFile(n.t, n.path(path), content, 0o644)
+	half := filepath.Join(filepath.Dir(n.path(path)), ".half")
+	writeFile(n.t, half, content, 0o644)
+	if err := os.Rename(half, n.path(path)); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 func (n *node) get(path string) string {

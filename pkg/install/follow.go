@@ -97,7 +97,10 @@ func (n *Installer) checkConf() (placed bool, err error) {
 		n.hush(GivenUp, n.confPath())
 		return true, n.drop(copies)
 	case n.last == nil, there != nil && bytes.Equal(there, n.last):
-		if err = n.sameState(there); err != nil {
+		if err = n.sameState(); err == nil {
+			err = n.leaveState()
+		}
+		if err != nil {
 			return false, err
 		}
 		if err = n.placeConf(want); err == nil {

@@ -3,6 +3,7 @@ package install
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // following installs and follows, until stop.
@@ -98,6 +101,28 @@ func TestFollowKeepsTheConfWithoutAClusterNetwork(t *testing.T) {
 	n.until("the next network is taken", n.confHas(`"name": "calico"`))
 }
 
+// Most programs write their file in place. What a look finds half written may be
+// whole in a moment: it is looked at again soon, and told if it stays so.
+func TestAFileThatIsBeingWritten(t *testing.T) {
+	n := newInstalled(t)
+	n.Poll = time.Hour
+	for i, step := range []struct {
+		content string
+		told    int
+	}{{flannel[:40], 0}, {flannel, 0}, {flannel[:40], 0}, {flannel[:40], 1}} {
+		n.put("/etc/cni/net.d/10-flannel.conflist", step.content)
+		if _, err := n.step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if told := n.heard(ClusterMissing); len(told) != step.told {
+			t.Errorf("look %d: told %v", i+1, told)
+		}
+		if again := n.pause(); step.content != flannel && (again < time.Second) != (step.told == 0) {
+			t.Errorf("look %d: looks again in %s", i+1, again)
+		}
+	}
+}
+
 // rival renames other networks' files as cilium-agent does at its start.
 func rival(dir, own string) error {
 	entries, err := os.ReadDir(dir)
@@ -158,10 +183,29 @@ func TestFollowARivalThatRenames(t *testing.T) {
 // looked is true once a step has begun and ended after now: the installer
 // takes its lock file anew each time.
 func (n *node) looked() func() bool {
-	mark := n.path("/opt/cni/bin/.multiplexer.probe")
-	writeFile(n.t, mark, "", 0o644)
-	reached := time.Now().Add(4 * n.Poll)
-	return func() bool { return time.Now().After(reached) }
+	n.t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { _ = unix.Close(fd) })
+	if _, err = unix.InotifyAddWatch(fd, n.path("/var/lib/cni/multiplexer/install.lock"), unix.IN_OPEN|unix.IN_CLOSE_WRITE); err != nil {
+		n.t.Fatal(err)
+	}
+	begun := false
+	return func() bool {
+		var event [unix.SizeofInotifyEvent]byte // one of a watched file has no name
+		for {
+			if _, err = unix.Read(fd, event[:]); err != nil {
+				return false
+			}
+			opened := binary.NativeEndian.Uint32(event[4:])&unix.IN_OPEN != 0
+			if begun && !opened {
+				return true
+			}
+			begun = opened
+		}
+	}
 }
 
 func TestFollowAnEdit(t *testing.T) {
@@ -177,7 +221,7 @@ func TestFollowAnEdit(t *testing.T) {
 	wantText(t, n.heard(ConfTaken)[0].Message, "was changed (capabilities)", "the installation's own configuration")
 
 	// Half a file is no reason to stop.
-	n.put(confFile, want[:30])
+	writeFile(t, n.path(confFile), want[:30], 0o644)
 	n.until("it is corrected", func() bool { return n.get(confFile) == want })
 }
 

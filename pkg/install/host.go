@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -108,14 +109,18 @@ func onlyOurs(f *os.File, dir string) error {
 	if err != nil {
 		return network.IO.Errorf("look into a directory of the node: %w", err)
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return name == "lost+found" })
-	ours := func(name string) bool {
-		return slices.Contains([]string{"journal", "cluster.json", "devices.json", "pools.json", "provision.json", "vf", "pf", "install.lock"}, name)
-	}
-	if len(names) == 0 || slices.ContainsFunc(names, ours) {
+	slices.Sort(names)
+	i := slices.IndexFunc(names, func(name string) bool {
+		// Half a file has a dot before the name of the whole, or .tmp behind it.
+		name, _, _ = strings.Cut(strings.TrimPrefix(name, "."), ".")
+		return !slices.Contains([]string{
+			"lost+found", "journal", "running", "release", "cache", "vf", "pf", "cluster", "devices", "pools", "provision", "install", "installed", network.UninstallingFile,
+		}, name)
+	})
+	if i < 0 {
 		return nil
 	}
-	return network.Invalid.Errorf("%s is open to others and stays so, since it holds %q, which is not multiplexer's: give stateDir a directory of its own", dir, names[0])
+	return network.Invalid.Errorf("%s is open to others and stays so, since it holds %q, which is not multiplexer's: give stateDir a directory of its own", dir, names[i])
 }
 
 // Private makes the plugin's state directory root's alone, for an agent that

@@ -114,6 +114,7 @@ func TestInstallWaitsForTheClusterNetwork(t *testing.T) {
 		t.Fatal("a conf without a cluster network")
 	}
 	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+	n.until("it ends", func() bool { return len(done) == 1 })
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -332,12 +333,11 @@ func TestInstallOnDisksThatRefuse(t *testing.T) {
 		n.following()
 		writeFile(t, n.path("/opt/cni/bin/big"), strings.Repeat("x", 40<<10), 0o644)
 		writeFile(t, n.Plugin, strings.Repeat("x", 30<<10), 0o755)
-		before := writes()
+		before, start := writes(), time.Now()
 		if err := os.Remove(n.path(pluginFile)); err != nil {
 			t.Fatal(err)
 		}
 		n.until("it fails", func() bool { return len(n.heard(Failed)) == 1 })
-		start := time.Now()
 		n.until("it tries again, and more often than it would give up after", func() bool { return writes()-before > retakes+2 })
 		if tries, took := writes()-before, time.Since(start); time.Duration(tries-1)*n.Poll > 2*(took+n.Poll) {
 			t.Errorf("%d tries within %s: each wakes the next", tries, took)

@@ -32,6 +32,10 @@ type Installer struct {
 	// in a container; nil where all can be.
 	Unseen func(path string) bool
 
+	// Recorded returns a container that may live and needs the records of Multus
+	// in a cniDir, "" where none does; nil where nobody looks.
+	Recorded func(cniDir string) (container string, err error)
+
 	// Installation is whose this is: the DaemonSet's UID. One that was
 	// uninstalled does not come back when its pod starts again. By hand it is
 	// "", which always installs.
@@ -136,13 +140,13 @@ func (n *Installer) waitedFor(cause error) error {
 // prepare makes the directories and puts the plugin in place.
 func (n *Installer) prepare(ctx context.Context) error {
 	h := n.host()
-	if err := n.makeState(); err != nil {
+	// Nothing is written before it is known to be right: a record in another
+	// stateDir would lead an uninstall there.
+	if err := n.sameState(); err != nil {
 		return err
 	}
-	for _, dir := range []string{n.Paths.BinDir, n.Paths.ConfDir} {
-		if err := h.makeDir(dir, 0o755); err != nil {
-			return err
-		}
+	if err := n.makeState(); err != nil {
+		return err
 	}
 	return n.locked(ctx, func() error {
 		m, err := n.uninstalling()
@@ -160,6 +164,11 @@ func (n *Installer) prepare(ctx context.Context) error {
 		}
 		if err = n.sameConfDir(); err != nil {
 			return err
+		}
+		for _, dir := range []string{n.Paths.BinDir, n.Paths.ConfDir} {
+			if err = h.makeDir(dir, 0o755); err != nil {
+				return err
+			}
 		}
 		if err = n.recordNow(); err != nil {
 			return err

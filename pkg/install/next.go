@@ -2,6 +2,7 @@ package install
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,30 +25,46 @@ func (n *Installer) next(r Removal) (successor, error) {
 	if err != nil {
 		return successor{}, err
 	}
-	if len(files) == 0 {
-		s := successor{"no other conf is there: new pods wait for the cluster network's", true}
-		err = n.onlyByOurs()
-		switch {
-		case err != nil && r.Detach != nil:
-			s.text += " (" + err.Error() + ")"
-			return s, nil
-		case err != nil:
-			err = fmt.Errorf("%w, or use %s", err, r.force())
+	s, first := successor{"no other conf is there: new pods wait for the cluster network's", true}, "no other conf is in "+n.Paths.ConfDir
+	var list *network.List // nil where it cannot be read
+	if len(files) > 0 {
+		if list, err = h.folder().List(files[0], network.AlwaysMore); err != nil {
+			s.text, first = fmt.Sprintf("%s is first now, and cannot be read: %v", files[0], err), files[0]+" would be the first conf without ours and cannot be read"
 		}
-		return s, err
 	}
-	list, err := h.folder().List(files[0], network.AlwaysMore)
-	if err != nil {
-		return successor{fmt.Sprintf("%s is first now, and cannot be read: %v", files[0], err), true}, nil
+	placed, err := FindPlaced(n.Root, n.Paths.ConfDir)
+	if err != nil || list != nil && placed != nil && list.Name == placed.List.Name {
+		placed = nil // one that was spoilt leads nowhere; the name is the cluster network's
 	}
-	if !slices.ContainsFunc(list.Types(), network.MetaPlugin) {
-		return successor{text: fmt.Sprintf("the cluster network is first again: %s (network %q)", files[0], list.Name)}, nil
+	if list != nil {
+		lacks := n.lacks(list)
+		if slices.ContainsFunc(list.Types(), network.MetaPlugin) {
+			return nextMeta(files[0], list, lacks)
+		}
+		first = fmt.Sprintf("%s (network %q)", files[0], list.Name)
+		if s = (successor{text: "the cluster network is first again: " + first}); placed != nil {
+			s = successor{"first now: " + first + ", which is not the network that our conf was made for: see that pods start by it", true}
+		}
+		if first += " would be the first conf without ours"; lacks != "" {
+			s = successor{s.text + ", but " + lacks + ", and no pod starts without", true}
+		}
 	}
-	types := strings.Join(list.Types(), ", ")
-	if lacks := n.lacks(list); lacks != "" {
-		return successor{}, network.Invalid.Errorf("%s would be the first conf without ours, and %s: no pod could start, so ours stays; remove that file if nobody uses it any more, then uninstall again", files[0], lacks)
+	lost := n.onlyByOurs(placed, first)
+	if lost != nil && r.Detach != nil {
+		return successor{s.text + " (" + lost.Error() + ")", true}, nil
 	}
-	return successor{fmt.Sprintf("%s (%s) is first now: if that does not run on this node any more, remove the file, or no pod starts", files[0], types), true}, nil
+	if lost != nil {
+		lost = fmt.Errorf("%w, or use %s", lost, r.force())
+	}
+	return s, lost
+}
+
+// nextMeta is about a conf of another meta-plugin.
+func nextMeta(file string, list *network.List, lacks string) (successor, error) {
+	if lacks != "" {
+		return successor{}, network.Invalid.Errorf("%s would be the first conf without ours, and %s: no pod could start, so ours stays; remove that file if nobody uses it any more, then uninstall again", file, lacks)
+	}
+	return successor{fmt.Sprintf("%s (%s) is first now: if that does not run on this node any more, remove the file, or no pod starts", file, strings.Join(list.Types(), ", ")), true}, nil
 }
 
 // MultusIsNext reports whether Multus serves the pods after our conf: then it
@@ -59,43 +76,48 @@ func (n *Installer) MultusIsNext(restored bool) bool {
 	if err != nil {
 		return false
 	}
-	files = files[:min(len(files), 1)]
+	is := map[string]string{} // a file's name to be, and its name now
+	for _, file := range files {
+		is[file] = file
+	}
 	var known record
 	if _, err = h.readJSON(n.recordPath(), &known); err == nil && restored {
-		for _, m := range known.Aside {
-			files = append(files, m.To)
+		for _, m := range slices.Backward(known.Aside) { // as restore does it
+			if is[m.From] == "" && h.exists(m.To) && !h.exists(m.From) && filepath.Dir(m.From) == n.Paths.ConfDir && slices.Contains(network.ConfExtensions(), filepath.Ext(m.From)) {
+				is[m.From] = m.To
+			}
 		}
 	}
-	return slices.ContainsFunc(files, func(file string) bool {
-		list, lerr := h.folder().List(file, network.AlwaysMore)
-		return lerr == nil && slices.ContainsFunc(list.Types(), multusType)
-	})
+	if len(is) == 0 {
+		return false
+	}
+	list, err := h.folder().List(is[slices.Min(slices.Collect(maps.Keys(is)))], network.AlwaysMore)
+	return err == nil && slices.ContainsFunc(list.Types(), multusType)
 }
 
 // onlyByOurs refuses to remove a conf that alone leads to a cluster network: the
 // runtime does not read what clusterNetwork names elsewhere, as migrate writes
 // it, nor what is inline. A path that is not there is no hindrance: that network
-// has gone by itself.
-func (n *Installer) onlyByOurs() error {
-	placed, err := FindPlaced(n.Root, n.Paths.ConfDir)
-	if err != nil || placed == nil {
-		return nil // one that was spoilt leads nowhere
+// has gone by itself. `first` says what the runtime would read instead.
+func (n *Installer) onlyByOurs(placed *Placed, first string) error {
+	if placed == nil {
+		return nil
 	}
 	config, err := network.ParseForDEL(placed.Entry)
 	if err != nil {
-		return nil
+		return nil // one that was spoilt leads nowhere
 	}
-	const stays = "without ours no pod could start, so it stays; put the cluster network's file into %s first, then uninstall again"
+	const stays = "without ours no pod could start on it, so ours stays; put the cluster network's file into %s, under a name that sorts first, then uninstall again"
 	ref, dir := config.ClusterNetwork, n.Paths.ConfDir
 	switch {
 	case len(config.Delegates) > 0:
-		return network.Invalid.Errorf("no other conf is in %s, and the cluster network is inline in ours (delegates[0]): "+stays, dir, dir)
-	case !filepath.IsAbs(ref) || filepath.Clean(ref) == filepath.Clean(dir):
+		return network.Invalid.Errorf("%s, and the cluster network is inline in ours (delegates[0]): "+stays, first, dir)
+	case !filepath.IsAbs(ref) || n.sameDir(ref, dir) || n.sameDir(filepath.Dir(ref), dir) && slices.Contains(network.ConfExtensions(), filepath.Ext(ref)):
 		return nil
 	case n.Unseen != nil && n.Unseen(ref):
-		return network.Invalid.Errorf("no other conf is in %s, and whether clusterNetwork %q of ours is still there cannot be seen from here: "+stays+", or run multiplexerd uninstall on the node", dir, ref, dir)
+		return network.Invalid.Errorf("%s, and whether clusterNetwork %q of ours is still there cannot be seen from here: "+stays+", or run multiplexerd uninstall on the node", first, ref, dir)
 	case n.host().exists(ref):
-		return network.Invalid.Errorf("no other conf is in %s, and the runtime does not read clusterNetwork %q of ours: "+stays, dir, ref, dir)
+		return network.Invalid.Errorf("%s, and the runtime does not read clusterNetwork %q of ours: "+stays, first, ref, dir)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func TestUninstallSaysWhatIsNext(t *testing.T) {
 		want    string
 		warns   bool
 	}{
-		"the cluster network": {func(*node) {}, `first again: /etc/cni/net.d/10-flannel.conflist (network "cbr0")`, false},
+		"the cluster network": {func(n *node) { n.put("/opt/cni/bin/flannel", ""); n.put("/opt/cni/bin/portmap", "") }, `first again: /etc/cni/net.d/10-flannel.conflist (network "cbr0")`, false},
 		"nothing":             {func(n *node) { _ = os.Remove(n.path("/etc/cni/net.d/10-flannel.conflist")) }, "no other conf is there", true},
 		"a spoilt file":       {func(n *node) { n.put("/etc/cni/net.d/10-flannel.conflist", "{") }, "/etc/cni/net.d/10-flannel.conflist is first now, and cannot be read", true},
 	} {

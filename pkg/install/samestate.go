@@ -1,7 +1,9 @@
 package install
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,30 +12,137 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
-// sameState refuses to replace a conf by one with another stateDir while the
-// old one holds journals: DEL would look for them in the new one, and what
-// those pods have would never be released.
-func (n *Installer) sameState(there []byte) error {
-	list, err := network.ParseList(n.confPath(), "", there)
-	if err != nil || !slices.Equal(list.Types(), []string{PluginName}) {
-		return nil // a file that was spoilt says nothing
+// standing is a conf by which pods of the node were attached.
+type standing struct {
+	path   string
+	config *network.Config
+}
+
+// standing returns our conf; where that is missing or was spoilt, what was it
+// before somebody renamed it, and what others wrote.
+func (n *Installer) standing() (all []standing) {
+	if own := n.standingAt(n.confPath()); own != nil {
+		return []standing{*own}
 	}
-	entry, err := entryAsSent(list, 0)
+	files, err := n.host().others().Files(n.Paths.ConfDir, network.ConfExtensions()...)
+	if err != nil {
+		return nil // who reads it next says so
+	}
+	for _, file := range append(n.copies(), files...) {
+		if one := n.standingAt(file); one != nil {
+			all = append(all, *one)
+		}
+	}
+	return all
+}
+
+// standingAt is nil where a file says nothing: it is not ours, or was spoilt.
+func (n *Installer) standingAt(file string) *standing {
+	list, err := n.host().folder().List(file, network.AlwaysMore)
 	if err != nil {
 		return nil
 	}
-	old, err := network.ParseForDEL(entry)
-	if err != nil || old.StateDir == n.stateDir() {
+	i := slices.Index(list.Types(), PluginName)
+	if i < 0 {
 		return nil
 	}
-	journals, err := os.ReadDir(n.host().at(filepath.Join(old.StateDir, "journal")))
+	entry, err := entryAsSent(list, i)
+	if err != nil {
+		return nil
+	}
+	config, err := network.ParseForDEL(entry)
+	if err != nil {
+		return nil
+	}
+	return &standing{file, config}
+}
+
+// sameState refuses another stateDir or cniDir than the conf on the node has,
+// while the old one holds what DEL needs: it would look into the new one, and
+// what those pods have would never be released.
+func (n *Installer) sameState() error {
+	for _, old := range n.standing() {
+		if err := n.nothingIn(old); err != nil {
+			return err
+		}
+		if err := n.sameRecords(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nothingIn refuses to leave a stateDir with something in it.
+func (n *Installer) nothingIn(old standing) error {
+	dir := old.config.StateDir
+	if n.sameDir(dir, n.stateDir()) {
+		return nil
+	}
+	const leave = "; leave it as it is, or "
+	change := fmt.Sprintf("stateDir is to be %s, and that of %s is %s", n.stateDir(), old.path, dir)
+	journals, err := os.ReadDir(n.host().at(filepath.Join(dir, "journal")))
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && n.host().exists(old.StateDir), err == nil && len(journals) == 0:
-		return nil
-	case err != nil:
-		return network.Invalid.Errorf("stateDir is to be %s, and that of %s is %s, where nobody can see whether pods still have networks: %w; leave it as it is, or uninstall first", n.stateDir(), n.confPath(), old.StateDir, err)
+	case err != nil && (!errors.Is(err, fs.ErrNotExist) || !n.host().exists(dir)):
+		return network.Invalid.Errorf("%s, where nobody can see whether pods still have networks: %w"+leave+"uninstall first", change, err)
+	case len(journals) > 0:
+		return network.Invalid.Errorf("%s, with the journals of %d containers: their networks would never be released"+leave+"drain the node and uninstall first", change, len(journals))
 	}
-	return network.Invalid.Errorf("stateDir is to be %s, and that of %s is %s, with the journals of %d containers: their networks would never be released; leave it as it is, or drain the node and uninstall first", n.stateDir(), n.confPath(), old.StateDir, len(journals))
+	for _, kind := range []string{"vf", "pf"} {
+		if files, gerr := filepath.Glob(n.host().at(filepath.Join(dir, kind, "*.json"))); gerr == nil && len(files) > 0 {
+			return network.Invalid.Errorf("%s, with what has to be given back of VFs and PFs (%s)"+leave+"uninstall first", change, filepath.Join(dir, kind, filepath.Base(files[0])))
+		}
+	}
+	status, record := filepath.Join(dir, "provision.json"), filepath.Join(dir, recordFile)
+	var pfs []json.RawMessage
+	if _, err = n.host().readJSON(status, &pfs); err != nil || len(pfs) > 0 {
+		return network.Invalid.Errorf("%s, and by %s PFs may be set up"+leave+"uninstall first", change, status)
+	}
+	var known struct{ Aside []move }
+	if _, err = n.host().readJSON(record, &known); err == nil && len(known.Aside) > 0 {
+		return network.Invalid.Errorf("%s, whose %s says which confs were moved aside (%s)"+leave+"uninstall first", change, record, known.Aside[0].From)
+	}
+	return nil
+}
+
+// sameRecords refuses to leave a cniDir with records of Multus that DEL needs.
+func (n *Installer) sameRecords(old standing) error {
+	config, _, err := n.settings().parse()
+	dir := old.config.CNIDir
+	if err != nil || n.sameDir(dir, config.CNIDir) {
+		return err
+	}
+	change := fmt.Sprintf("cniDir is to be %s, and that of %s is %s", config.CNIDir, old.path, dir)
+	// A container need not see the default one, in which there may never have been any.
+	if dir != network.MultusRecords && n.Unseen != nil && n.Unseen(dir) {
+		return network.Invalid.Errorf("%s, which cannot be seen from here: pods that Multus attached may still need its records there; leave it as it is, or uninstall first", change)
+	}
+	if n.Recorded == nil {
+		return nil
+	}
+	container, err := n.Recorded(dir)
+	if err == nil && container != "" {
+		err = network.Invalid.Errorf("Multus recorded there what container %s has, and its networks would never be released; leave it as it is until that pod is deleted, or remove %s if it is gone", container, filepath.Join(dir, container))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", change, err)
+	}
+	return nil
+}
+
+// leaveState forgets an installation in a stateDir that is left, where
+// nothingIn has found nothing: an uninstall that found its record would look for
+// pods there.
+func (n *Installer) leaveState() error {
+	for _, old := range n.standing() {
+		record := filepath.Join(old.config.StateDir, recordFile)
+		if n.sameDir(old.config.StateDir, n.stateDir()) || !n.host().exists(record) {
+			continue
+		}
+		if err := n.host().remove(record); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sameConfDir refuses another confDir than our conf is in: the runtime may go
@@ -68,7 +177,7 @@ func (n *Installer) hidden(dir string) bool {
 
 // sameDir reports whether two paths lead to one directory.
 func (n *Installer) sameDir(a, b string) bool {
-	if a == b {
+	if filepath.Clean(a) == filepath.Clean(b) {
 		return true
 	}
 	one, err := os.Stat(n.host().at(a))

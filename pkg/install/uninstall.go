@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -117,11 +118,20 @@ func (n *Installer) again() string {
 	return "uninstall again"
 }
 
-// located refuses a state directory that is only assumed, and in which nothing
+// located refuses a state directory other than that of our conf, which somebody
+// may have renamed, and one that is only assumed, and in which nothing
 // says that it was ours: a conf that has gone may have named another one, with
 // the journals of pods that still need the plugin.
 func (n *Installer) located(r Removal) error {
-	if !r.Assumed || !n.host().exists(n.pluginPath()) {
+	if !n.host().exists(n.pluginPath()) {
+		return nil
+	}
+	for _, s := range n.standing() {
+		if !n.sameDir(s.config.StateDir, n.stateDir()) {
+			return network.Invalid.Errorf("%s was made by multiplexer, and stateDir in it is %s, where the plugin has its journals: uninstall with --state-dir %s (cni.options.stateDir of the chart), or remove that file if it is older than the conf that was there last", s.path, s.config.StateDir, s.config.StateDir)
+		}
+	}
+	if !r.Assumed {
 		return nil
 	}
 	known, err := n.installed()
@@ -195,6 +205,7 @@ func (n *Installer) begin(ctx context.Context, r Removal) error {
 // await waits until no pod has networks beside the cluster network.
 func (n *Installer) await(ctx context.Context, r Removal) error {
 	told := ""
+	var failed error // of the last try that was not cut short
 	for {
 		pods, err := r.Pods(ctx)
 		if err != nil {
@@ -208,9 +219,10 @@ func (n *Installer) await(ctx context.Context, r Removal) error {
 			told = now
 			r.Waiting(left)
 		}
-		var failed error
 		if r.Detach != nil {
-			failed = detach(ctx, r.Detach, left)
+			if now := detach(ctx, r.Detach, left); ctx.Err() == nil || failed == nil {
+				failed = now
+			}
 		}
 		if err = pause(ctx, min(n.poll(), time.Second)); err != nil {
 			return network.Again.Errorf("%w", errors.Join(fmt.Errorf("%s networks: %s; drain the node, or use %s; new pods that ask for networks wait until then", Plural(len(left), "pod still has", "pods still have"), names(left), r.force()), failed))
@@ -249,6 +261,9 @@ func (n *Installer) takeConfOff(r Removal) error {
 	if m == nil {
 		return network.Again.Errorf("somebody installed multiplexer again meanwhile (%s is gone): the conf stays", n.markerPath())
 	}
+	if s := n.standingAt(n.confPath()); s != nil && !n.sameDir(s.config.StateDir, n.stateDir()) {
+		return network.Again.Errorf("somebody installed multiplexer with stateDir %s meanwhile, and pods were waited for in %s alone: %s stays; uninstall again", s.config.StateDir, n.stateDir(), s.path)
+	}
 	var known record
 	recorded, err := n.host().readJSON(n.recordPath(), &known)
 	if err != nil {
@@ -282,11 +297,26 @@ func (n *Installer) takeConfOff(r Removal) error {
 	return n.drop(n.copies())
 }
 
+// sayAside says that nothing is restored. The record of what was moved aside
+// goes with the plugin.
+func (n *Installer) sayAside() {
+	entries, err := n.host().folder().ReadDir(n.Paths.ConfDir)
+	for _, e := range entries {
+		if err == nil && strings.Contains(e.Name(), asideSuffix) {
+			n.Log.Warn("it is not restored, since no record says that install moved it aside; if it is to have its name back, rename it by hand", "file", filepath.Join(n.Paths.ConfDir, e.Name()))
+		}
+	}
+	n.Log.Info("nothing is restored: no conf is recorded that install moved aside", "record", n.recordPath())
+}
+
 // restore gives confs that were moved aside their names back, while ours is
 // still in place. Of several with one name the last counts, and no file that
 // its owner wrote since is touched.
 func (n *Installer) restore(aside []move) error {
 	h := n.host()
+	if len(aside) == 0 {
+		n.sayAside()
+	}
 	for _, m := range slices.Backward(aside) {
 		if !h.exists(m.To) || h.exists(m.From) {
 			continue

@@ -92,9 +92,16 @@ func TestUninstall(t *testing.T) {
 	remover := n.restarted()
 	done := make(chan error, 1)
 	go func() { done <- remover.Uninstall(t.Context(), r) }()
-	<-told
+	waits := func() {
+		select {
+		case <-told:
+		case err := <-done:
+			t.Fatalf("it ended: %v", err)
+		}
+	}
+	waits()
 	j.set(plain(), inWork())
-	<-told
+	waits()
 	j.set(plain())
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -175,6 +182,19 @@ func TestUninstallByForceSaysWhatFailed(t *testing.T) {
 	err := n.restarted().Uninstall(ctx, r)
 	if err == nil || !strings.Contains(err.Error(), "detach shop/db (shop/storage): the VF does not answer") || !n.there(confFile) {
 		t.Errorf("err %v", err)
+	}
+	// A try that is cut short says nothing: what the one before said counts.
+	ctx, cancel = context.WithCancel(t.Context())
+	tries := 0
+	r.Detach = func(context.Context, Pod) error {
+		if tries++; tries == 1 {
+			return errors.New("the VF does not answer")
+		}
+		cancel()
+		return errors.New("signal: interrupt")
+	}
+	if err = n.restarted().Uninstall(ctx, r); err == nil || !strings.Contains(err.Error(), "the VF does not answer") || strings.Contains(err.Error(), "signal") {
+		t.Errorf("cut short: err %v", err)
 	}
 }
 

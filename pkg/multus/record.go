@@ -187,6 +187,12 @@ func (r *Record) Pod() (namespace, name, uid string) {
 	return namespace, name, uid
 }
 
+// Plain reports that the container has the cluster network alone, as far as the
+// record can be read.
+func (r *Record) Plain() bool {
+	return len(r.Problems) == 0 && !slices.ContainsFunc(r.Attachments, func(a Attachment) bool { return !a.Cluster })
+}
+
 // Gone reports that the container's namespace was recorded, and is there no
 // more. Multus's older versions record none. root is where the node's files are
 // seen: "/" on the node.
