@@ -87,7 +87,7 @@ func (m *metrics) count(journals map[string]*journal.Contents, leftovers int) {
 	for _, c := range journals {
 		m.journals.WithLabelValues(c.Phase()).Inc()
 		for i := range c.Records {
-			if c.Records[i].Step == journal.Added {
+			if c.Records[i].Step == journal.Added && !c.Records[i].Hidden {
 				m.attachments.WithLabelValues(c.Records[i].Reference).Inc()
 			}
 		}

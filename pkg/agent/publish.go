@@ -226,7 +226,7 @@ func (p *publisher) patch(ctx context.Context, pod *k8sclient.Pod, value string)
 
 // wanted reports whether a journal's pod is to have a network-status.
 func (a *Agent) wanted(c *journal.Contents) bool {
-	if !c.Complete || c.Releasing != "" || c.Header.Pod == "" {
+	if !c.Complete || c.Releasing != "" || c.Header.Pod == "" || c.Hides() { // what it has at present was shown
 		return false
 	}
 	networks := len(c.Records)

@@ -82,6 +82,13 @@ func readRegular(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file: remove it", path)
+	}
+	if err != nil {
+		return nil, err
+	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxMessage+1))
 	if err == nil && len(raw) > maxMessage {
 		err = fmt.Errorf("%s: more than %d bytes", path, maxMessage)

@@ -256,6 +256,18 @@ func stateTroubles() []trouble {
 			_, err = f.WriteString("x\n")
 			b.must(errors.Join(err, f.Close()))
 		}, "journals", Warn, "1 lines of its journal are damaged"},
+		{"a damaged plan line", func(b *bed) {
+			b.journal("c8", nettest.Namespace(b, "pod-").Path(), func(e *journal.Entry) error { return errors.Join(e.Adding(1), e.Ready()) })
+		}, "journals", Warn, "c8 (shop/web): a plan line of its journal is damaged"},
+		{"one of a container that is gone", func(b *bed) {
+			b.journal("c9", "/run/netns/gone", func(e *journal.Entry) error { return errors.Join(e.Adding(1), e.Ready()) })
+		}, "journals", Fail, "c9 (shop/web) is left over: its namespace is gone, and its 2 attachments are not"},
+		{"one that is being released", func(b *bed) {
+			b.journal("c10", "/run/netns/gone", func(e *journal.Entry) error {
+				return errors.Join(e.Adding(1), e.Release("DEL"), e.Deleting(0), e.Failed(0, errors.New("no lease")))
+			})
+		}, "journals", Fail, `c10 (shop/web): release failed (DEL), tries: 1: cluster network "pods" (eth0): no lease`},
+		{"a directory among them", func(b *bed) { b.must(os.MkdirAll(b.at(stateDir+"/journal/c11"), 0o700)) }, "journals", Fail, "journal/c11 is no regular file"},
 		{"a pod that lives", func(b *bed) {
 			b.journal("c7", nettest.Namespace(b, "pod-").Path(), (*journal.Entry).Ready)
 		}, "journals", OK, "1 containers"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
 
@@ -70,7 +71,11 @@ func (s *sight) checkJournals(context.Context) []Finding {
 // judge says what is wrong with one container, or nil.
 func (c *container) judge(life life, marked []string) *Finding {
 	if c.err != nil {
-		f := fail("upgrade the plugin on this node if it is of a later format; else delete the pod", "container %s: %s", short(c.id), c.err)
+		remedy := "upgrade the plugin on this node if it is of a later format; else delete the pod"
+		if lockfile.Irregular(c.err) {
+			remedy = "see who made it, and remove it"
+		}
+		f := fail(remedy, "container %s: %s", short(c.id), c.err)
 		return &f
 	}
 	j := c.contents
@@ -85,6 +90,8 @@ func (c *container) judge(life life, marked []string) *Finding {
 		return nil
 	case !j.Usable():
 		f = fail("delete its pod: what its annotations ask for is detached", "container %s: its journal is damaged", short(c.id))
+	case j.Hides():
+		f = judgeHidden(j, who, life)
 	case j.Releasing != "" && j.Failures > 0, j.Detaching != "" && j.Failures > 0:
 		f = fail(retried+"correct what the error names", "container %s: its release failed %d times: %s", who, j.Failures, lastErrors(j))
 	case j.Releasing != "":
@@ -103,6 +110,19 @@ func (c *container) judge(life life, marked []string) *Finding {
 		return nil
 	}
 	return &f
+}
+
+// judgeHidden says the same of one whose journal lacks a plan line: no call but
+// its own DEL releases it.
+func judgeHidden(j *journal.Contents, who string, life life) Finding {
+	const remedy = "delete its pod: a plan line of its journal is damaged, and only a DEL of its own releases it"
+	switch {
+	case j.Releasing != "":
+		return fail(remedy, "container %s: %s: %s", who, j.State(), lastErrors(j))
+	case life == gone:
+		return fail(remedy, "container %s is left over: its namespace is gone, and %s not", who, attachments(j))
+	}
+	return warn("see that the disk is well; the pod's DEL detaches what its annotations say then", "container %s: a plan line of its journal is damaged, so not all that it has is known", who)
 }
 
 func attachments(j *journal.Contents) string {

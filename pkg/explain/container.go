@@ -93,6 +93,12 @@ func reasons(attachments int, annotations map[string]string, chained bool) []why
 
 // networkOf explains one attachment of a journal.
 func networkOf(c *journal.Contents, r *journal.Record, w why) Network {
+	if r.Hidden {
+		return Network{
+			Interface: "-", Network: "-", Source: "-", By: w.by, Step: string(r.Step), Plugins: []string{},
+			Problem: "its plan line is damaged: what it is is not known", Remedy: "delete the pod: what its annotations say then is detached",
+		}
+	}
 	n := planned(&r.Attachment, w)
 	n.Step = string(r.Step)
 	n.Problem, n.Remedy = problem(c, r)

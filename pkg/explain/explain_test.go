@@ -273,6 +273,24 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// A network whose plan line is damaged is one all the same.
+func TestDamagedPlanLine(t *testing.T) {
+	n := newNode(t)
+	n.journal("c", nettest.Namespace(t, "pod-").Path(), second, func(e *journal.Entry) error {
+		return errors.Join(e.Added(0, json.RawMessage(`{"cniVersion":"1.0.0"}`), nil), e.Adding(2), e.Added(2, json.RawMessage(addedResult), nil), e.Ready())
+	})
+	got := n.explain("shop/web").Containers[0].Networks
+	if len(got) != 3 {
+		t.Fatalf("%+v", got)
+	}
+	if hidden := got[2]; hidden.Step != "added" || !strings.Contains(hidden.Problem, "plan line is damaged") || !strings.Contains(hidden.Remedy, "delete the pod") || hidden.Network == "" || len(hidden.Addresses) > 0 {
+		t.Errorf("%+v", hidden)
+	}
+	if got[1].Network != "shop/a" {
+		t.Errorf("%+v", got[1])
+	}
+}
+
 // A damaged journal may be the pod's.
 func TestDamagedJournal(t *testing.T) {
 	n := newNode(t)

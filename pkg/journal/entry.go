@@ -29,14 +29,16 @@ type Record struct {
 	Device json.RawMessage // information on its device, once Added; nil = there is none
 	State  []byte          // an embedded plugin's own record
 	Error  string          // of its last DEL, "" when that succeeded
+	// Hidden: its plan line is damaged. How far it came is known, not what it is.
+	Hidden bool
 }
 
 // Attempted reports whether the attachment may have left something behind.
 func (r *Record) Attempted() bool { return r.Step != Planned && r.Step != Deleted }
 
 // Network reports whether the attachment is one of those beside the cluster
-// network, and may have left something behind.
-func (r *Record) Network() bool { return !r.Cluster && r.Attempted() }
+// network, is known, and may have left something behind.
+func (r *Record) Network() bool { return !r.Cluster && !r.Hidden && r.Attempted() }
 
 // Contents is what a journal says.
 type Contents struct {
@@ -62,7 +64,7 @@ func (c *Contents) Usable() bool { return c.Header.Container != "" }
 // adopt names the container of a journal whose first line is damaged by its
 // file, if it still says what was planned.
 func (c *Contents) adopt(container string) {
-	if c.Header.Container == "" && len(c.Records) > 0 {
+	if c.Header.Container == "" && slices.ContainsFunc(c.Records, func(r Record) bool { return !r.Hidden }) {
 		c.Header.Container = container
 	}
 }
@@ -74,17 +76,37 @@ func (c *Contents) Pod() (namespace, name string) {
 	return namespace, name
 }
 
-// Names returns the interfaces that the attachments have or are to have.
+// Names returns the interfaces that the attachments have or are to have, as
+// far as they are known.
 func (c *Contents) Names() []string {
 	var names []string
 	for i := range c.Records {
-		names = append(names, c.Records[i].IfName)
+		if !c.Records[i].Hidden {
+			names = append(names, c.Records[i].IfName)
+		}
 	}
 	return names
 }
 
-// apply takes one event over. An event that refers to an attachment that is
-// not there (its plan line was damaged) changes nothing.
+// Hides reports whether a plan line is known to be damaged: its attachments may
+// have left something behind.
+func (c *Contents) Hides() bool {
+	return slices.ContainsFunc(c.Records, func(r Record) bool { return r.Hidden && r.Step != Deleted })
+}
+
+// mostRecords bounds what a line's number can make of a journal: far more than
+// the networks that a pod can name.
+const mostRecords = 1 << 8
+
+// reach makes room for n attachments. Those that no plan line named before are
+// hidden: an attachment keeps its number, whatever line before it is damaged.
+func (c *Contents) reach(n int) {
+	for len(c.Records) < min(n, mostRecords) {
+		c.Records = append(c.Records, Record{Step: Planned, Hidden: true})
+	}
+}
+
+// apply takes one event over.
 func (c *Contents) apply(e event) {
 	if e.Event != evState { // an embedded plugin's record comes while it is at work
 		c.Interrupted = e.Event == evAdding || e.Event == evDeleting
@@ -97,6 +119,7 @@ func (c *Contents) apply(e event) {
 	case evAdopt:
 		c.applyAdopt(e)
 	case evPlan:
+		c.reach(e.Index) // 0 in the lines of a version that wrote no number
 		for _, a := range e.Plan {
 			c.Records = append(c.Records, Record{Attachment: a, Step: Planned})
 		}
@@ -108,8 +131,8 @@ func (c *Contents) apply(e event) {
 		c.Releasing, c.failedNow = e.Note, false
 	case evDetach:
 		c.Detaching, c.failedNow = e.Note, false
-	default:
-		if e.Index >= 0 && e.Index < len(c.Records) {
+	case evAdding, evAdded, evState, evDeleting, evDeleted, evFailed:
+		if c.reach(e.Index + 1); e.Index >= 0 && e.Index < len(c.Records) {
 			c.applyRecord(&c.Records[e.Index], e)
 		}
 	}

@@ -59,7 +59,7 @@ type event struct {
 	Header  *Header              `json:"header,omitempty"`
 	Plan    []network.Attachment `json:"plan,omitempty"`
 	Results []json.RawMessage    `json:"results,omitempty"` // adopt: of each of plan, null = its ADD may have failed
-	Index   int                  `json:"i,omitempty"`
+	Index   int                  `json:"i,omitempty"`       // of the attachment; plan: of the first
 	Result  json.RawMessage      `json:"result,omitempty"`
 	Device  json.RawMessage      `json:"device,omitempty"` // added: the device's information
 	State   []byte               `json:"state,omitempty"`

@@ -50,6 +50,9 @@ func (s *Store) NetworksMarked(container string) (bool, error) {
 		return false, s.failed(err)
 	}
 	defer f.Close()
+	if _, err = removed(f); err != nil { // it is no file
+		return false, s.failed(err)
+	}
 	note, err := io.ReadAll(io.LimitReader(f, int64(len(networksMark))))
 	if err != nil {
 		return false, s.failed(err)

@@ -187,6 +187,9 @@ func (s *Store) see(container string, busy func(*os.File) (bool, error)) (*Conte
 		return nil, s.failed(err)
 	}
 	defer f.Close()
+	if _, err = removed(f); err != nil { // it is no file
+		return nil, s.failed(err)
+	}
 	// The lock first: who gives it back meanwhile has written all it had to.
 	held, err := busy(f)
 	if err != nil {
@@ -207,6 +210,9 @@ func (s *Store) see(container string, busy func(*os.File) (bool, error)) (*Conte
 
 // failed says which directory is at fault and what to do about it.
 func (s *Store) failed(err error) error {
+	if lockfile.Irregular(err) {
+		return network.IO.Errorf("state directory %s: %w, and multiplexer makes only files there: see who made it, and remove it", s.Dir, err)
+	}
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		return network.IO.Errorf("state directory %s: %w; run this as root", s.Dir, err)
 	}
@@ -242,7 +248,7 @@ func removed(f *os.File) (bool, error) {
 		return false, fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false, fmt.Errorf("%s is no regular file", f.Name())
+		return false, fmt.Errorf("%s %w", f.Name(), lockfile.ErrIrregular)
 	}
 	return st.Nlink == 0, nil
 }

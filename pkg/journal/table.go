@@ -68,6 +68,9 @@ func RecordHeader() []string {
 
 // TableRow shows the attachment as one row.
 func (r *Record) TableRow() []string {
+	if r.Hidden {
+		return []string{"-", "- (its plan line is damaged)", string(r.Step), "-", orDash(strings.ReplaceAll(r.Error, "\n", "; "))}
+	}
 	return []string{r.IfName, r.Reference, string(r.Step), r.Source, orDash(strings.ReplaceAll(r.Error, "\n", "; "))}
 }
 

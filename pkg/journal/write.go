@@ -33,7 +33,7 @@ func (e *Entry) Begin(h Header) error {
 // index of the first.
 func (e *Entry) Plan(attachments ...network.Attachment) (int, error) {
 	first := len(e.Records)
-	return first, e.append(event{Event: evPlan, Plan: attachments})
+	return first, e.append(event{Event: evPlan, Plan: attachments, Index: first})
 }
 
 // Adding is written before attachment i's ADD runs.

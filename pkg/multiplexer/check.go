@@ -26,6 +26,8 @@ func (c *call) check(ctx context.Context) error {
 	switch {
 	case !entry.Usable():
 		return network.IO.Errorf("the journal of container %s in %s is damaged: delete the pod, so that it is started anew", c.args.ContainerID, c.config.StateDir)
+	case entry.Hides():
+		return network.IO.Errorf("a plan line of the journal of container %s in %s is damaged, so what it has is not known: delete the pod, so that it is started anew", c.args.ContainerID, c.config.StateDir)
 	case entry.Releasing != "":
 		return network.Missing.Errorf("the container's networks are being released (%s)", entry.Releasing)
 	case !entry.Complete:

@@ -171,7 +171,7 @@ func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own cont
 // delAsToday detaches what the configuration and the annotations say today:
 // the best that is left where nobody knows what was attached.
 func (c *call) delAsToday(ctx context.Context, entry *journal.Entry, own container) error {
-	attachments, err := c.today(ctx, own)
+	attachments, err := c.today(ctx, own, nil)
 	failed := []error{err, c.nameDeviceInfo(attachments)}
 	for i := range slices.Backward(attachments) {
 		share, cancel := shareOf(ctx, i+1) // as in detachEach
@@ -188,8 +188,9 @@ func (c *call) delAsToday(ctx context.Context, entry *journal.Entry, own contain
 }
 
 // today returns the networks that the configuration and the annotations name
-// today, the cluster network first. The error is about that one alone.
-func (c *call) today(ctx context.Context, own container) (attachments []network.Attachment, err error) {
+// today, the cluster network first, less those whose interfaces are known. The
+// error is about the cluster network alone.
+func (c *call) today(ctx context.Context, own container, known []string) (attachments []network.Attachment, err error) {
 	pod, podErr := c.pod()
 	if podErr == nil {
 		podErr = c.complete(ctx, &pod)
@@ -199,13 +200,16 @@ func (c *call) today(ctx context.Context, own container) (attachments []network.
 	if podErr != nil {
 		c.log.Warn("what the pod asks for is not known", "error", podErr.Error())
 	}
-	cluster, err := c.clusterToday(ctx, own, pod)
-	if cluster != nil {
-		attachments = append(attachments, *cluster)
+	if !slices.Contains(known, own.ifname) {
+		var cluster *network.Attachment
+		if cluster, err = c.clusterToday(ctx, own, pod); cluster != nil {
+			attachments = append(attachments, *cluster)
+		}
 	}
 	secondaries, planErr := c.planner.Secondaries(ctx, pod, c.cniArgs, []string{own.ifname})
 	if planErr != nil {
 		c.log.Warn("the pod's networks cannot be resolved: their addresses may stay allocated", "error", planErr.Error())
 	}
+	secondaries = slices.DeleteFunc(secondaries, func(a network.Attachment) bool { return slices.Contains(known, a.IfName) })
 	return append(attachments, secondaries...), err
 }

@@ -3,6 +3,7 @@ package multiplexer_test
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -119,12 +120,13 @@ func TestTextFileBusy(t *testing.T) {
 
 // What runs over its time is killed with its group and undone in time.
 func TestTimeout(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t)
 	f.define("a", "z")
-	f.config = obj{"timeout": obj{"add": "6s", "del": "4s"}}
+	f.config = obj{"timeout": obj{"add": "20s", "del": "12s"}}
 	f.write("conf/b.conflist", f.list("b", "10.70.0.0/24", obj{"ADD": []any{obj{"allocate": true}, obj{"forkGroup": "1h"}, obj{"sleep": "1h"}}}))
 	before := f.snapshot()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	out, err := f.node.CNI(ctx, f.networks("a,b,z").request("ADD", "c1", f.stdin(nil)))
 	f.must(err)
@@ -135,9 +137,10 @@ func TestTimeout(t *testing.T) {
 
 // A delegate that hangs in DEL gets its share of the time and starves nobody.
 func TestTimeoutOfDel(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := newFixture(t)
 	f.define("a")
-	f.config = obj{"timeout": obj{"add": "10s", "del": "3s"}}
+	f.config = obj{"timeout": obj{"add": "30s", "del": "12s"}}
 	f.write("conf/b.conflist", f.list("b", "10.70.0.0/24", obj{"DEL": []any{obj{"sleep": "1h"}}}))
 	f.networks("a,b").ok("ADD", "c1")
 	f.forget()
@@ -149,14 +152,25 @@ func TestTimeoutOfDel(t *testing.T) {
 // nobody and lives on.
 func TestDaemonLeftBehind(t *testing.T) {
 	f := newFixture(t)
-	f.write("conf/a.conflist", f.list("a", "10.50.0.0/24", obj{"ADD": []any{obj{"allocate": true}, obj{"fork": "8s"}}}))
+	f.write("conf/a.conflist", f.list("a", "10.50.0.0/24", obj{"ADD": []any{obj{"allocate": true}, obj{"fork": "10m"}}}))
+	t.Cleanup(f.endDaemons)
 	start := time.Now()
 	f.networks("a").ok("ADD", "c1")
 	f.ok("DEL", "c1")
-	if took := time.Since(start); took > 6*time.Second {
+	if took := time.Since(start); took > 9*time.Second { // a delegate that outlives its plugin is waited for 10 s
 		t.Errorf("ADD and DEL took %s: they waited for the daemon", took)
 	}
 	if !strings.Contains(f.snapshot(), "recorder") {
 		t.Error("the daemon is gone: it was killed")
+	}
+}
+
+// endDaemons kills what runs in the node.
+func (f *fixture) endDaemons() {
+	f.Helper()
+	left, err := exec.Command("ip", "netns", "pids", f.node.Name()).Output()
+	f.must(err)
+	for pid := range strings.FieldsSeq(string(left)) {
+		_ = exec.Command("kill", "-9", pid).Run() // it may have ended
 	}
 }

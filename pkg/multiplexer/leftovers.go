@@ -71,8 +71,8 @@ func (c *call) releaseLeftover(ctx context.Context, container, order string) err
 		return err
 	}
 	defer entry.Close()
-	if !entry.Usable() {
-		return nil // its DEL will come
+	if !entry.Usable() || entry.Hides() {
+		return nil // its DEL will come, which knows the pod
 	}
 	if entry.Interrupted && order == byStatus {
 		return nil // a try was cut short: this call has no more time than that one

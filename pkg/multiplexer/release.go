@@ -29,13 +29,18 @@ func (c *call) release(ctx context.Context, entry *journal.Entry, verb, offered 
 	c.note(entry.Release(verb))
 	c.note(entry.Mark()) // until it is done, whatever becomes of this call
 	netns := entry.Header.Live(c.boot, offered)
+	var failed []error
+	if err := c.planHidden(ctx, entry); err != nil {
+		failed = append(failed, err)
+	}
 	var attempted []int
-	for i := range slices.Backward(entry.Records) {
-		if entry.Records[i].Attempted() {
-			attempted = append(attempted, i)
+	for _, cluster := range []bool{false, true} { // one that was planned anew is behind the others
+		for i := range slices.Backward(entry.Records) {
+			if r := &entry.Records[i]; r.Cluster == cluster && mayBeLeft(entry, r) {
+				attempted = append(attempted, i)
+			}
 		}
 	}
-	var failed []error
 	if err := c.unroute(entry, netns); err != nil {
 		failed = append(failed, err)
 	}

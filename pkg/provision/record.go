@@ -118,7 +118,7 @@ func (p *Provisioner) records() (map[string]*Record, error) {
 // record reads one, nil if there is none. After a power loss an empty one may
 // be left, of a boot that is over.
 func (p *Provisioner) record(pci string) (*Record, error) {
-	raw, err := os.ReadFile(p.recordPath(pci))
+	raw, err := lockfile.Read(p.recordPath(pci))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(strings.Trim(string(raw), "\x00")) == 0 {
 		return nil, nil
 	}

@@ -87,7 +87,7 @@ func statusPath(stateDir string) string { return filepath.Join(stateDir, "provis
 
 // ReadStatus returns what the agent of a node last wrote down as its Status.
 func ReadStatus(stateDir string) ([]PFStatus, error) {
-	raw, err := os.ReadFile(statusPath(stateDir))
+	raw, err := lockfile.Read(statusPath(stateDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

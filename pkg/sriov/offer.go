@@ -42,7 +42,7 @@ func (c Claims) offersPath() string { return filepath.Join(filepath.Dir(c.Dir), 
 // which it keeps itself.
 func (c Claims) Offers() ([]Offer, error) {
 	path := c.offersPath()
-	raw, err := os.ReadFile(path)
+	raw, err := lockfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.Trim(raw, "\x00")) == 0 {
 		return nil, nil
 	}
@@ -71,7 +71,7 @@ func (c Claims) SetOffers(list []Offer) error {
 		return fmt.Errorf("encode the listed devices: %w", err)
 	}
 	path := c.offersPath()
-	old, err := os.ReadFile(path)
+	old, err := lockfile.Read(path)
 	if err == nil && bytes.Equal(old, raw) || errors.Is(err, fs.ErrNotExist) && len(list) == 0 {
 		return nil
 	}

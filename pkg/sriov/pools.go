@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,7 +48,7 @@ func (c Claims) Advertised() (map[string]string, error) {
 
 func (c Claims) advertisedByPools() (map[string]string, error) {
 	path := c.poolsPath()
-	raw, err := os.ReadFile(path)
+	raw, err := lockfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -93,7 +92,7 @@ func (c Claims) Advertise(resources map[string][]string) error {
 		return fmt.Errorf("encode the advertised devices: %w", err)
 	}
 	path := c.poolsPath()
-	old, err := os.ReadFile(path)
+	old, err := lockfile.Read(path)
 	if err == nil && bytes.Equal(old, raw) || errors.Is(err, fs.ErrNotExist) && len(file.Pools) == 0 {
 		return nil
 	}

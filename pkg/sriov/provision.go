@@ -116,6 +116,10 @@ type Holding struct {
 	Lives func(podns.Ref) bool
 }
 
+// coarse is how far a file's time may be behind the clock: the kernel takes it
+// from its last tick.
+const coarse = 10 * time.Millisecond
+
 // Holder says which pod has a device by its claim, or by sriov-cni's word, ""
 // = none. A pod that has ended holds it until it is released.
 func (c Claims) Holder(pci string, h Holding) (string, error) {
@@ -131,7 +135,7 @@ func (c Claims) Holder(pci string, h Holding) (string, error) {
 		return "", nil
 	}
 	file := filepath.Join(c.Foreign, "pci", pci)
-	if info, statErr := os.Lstat(file); statErr == nil && info.ModTime().Before(h.Made) {
+	if info, statErr := os.Lstat(file); statErr == nil && info.ModTime().Add(coarse).Before(h.Made) {
 		return "", nil
 	}
 	return fmt.Sprintf("a pod of sriov-cni (network namespace %s; if that pod has ended, remove %s)", path, file), nil
