@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	patience = 10 * time.Second
+	patience = time.Minute // nothing waits for it when things go well
 	nic      = "vendor.com/nic"
 )
 

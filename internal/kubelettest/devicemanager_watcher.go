@@ -22,12 +22,19 @@ const (
 	lastBackoff    = 12 * time.Second
 )
 
+// atOnce is how many operations run at once. The real one has no such limit: a
+// hundred plugins that come together would outlast its patience with each on a
+// machine that is busy otherwise.
+const atOnce = 16
+
 // pluginWatcher is kubelet's plugin manager: the sockets that are there, and
 // those that are registered. A socket that appears again is another one.
 type pluginWatcher struct {
 	run     *managerRun
 	dir     string
 	watcher *fsnotify.Watcher
+
+	turns chan struct{} // of operations that run
 
 	mu         sync.Mutex
 	count      int
@@ -55,7 +62,7 @@ func (run *managerRun) watchPlugins(dir string) error {
 	if err != nil {
 		return fmt.Errorf("start plugin watcher: %w", err)
 	}
-	w := &pluginWatcher{run: run, dir: dir, watcher: watcher, desired: map[string]int{}, registered: map[string]knownPlugin{},
+	w := &pluginWatcher{run: run, dir: dir, watcher: watcher, turns: make(chan struct{}, atOnce), desired: map[string]int{}, registered: map[string]knownPlugin{},
 		pending: map[string]bool{}, backoff: map[string]*pluginBackoff{}}
 	run.plugins = w
 	if err = watcher.Add(dir); err != nil {
@@ -142,7 +149,9 @@ func (w *pluginWatcher) start(path string, operation func() error) {
 	}
 	w.pending[path] = true
 	w.run.running.Go(func() {
+		w.turns <- struct{}{}
 		err := operation()
+		<-w.turns
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.pending, path)

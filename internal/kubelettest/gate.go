@@ -73,15 +73,17 @@ func (l *slowListener) Accept() (net.Conn, error) {
 	return slow, nil
 }
 
-// kill closes all connections. The server's Stop leaves those alone that it
-// has not shaken hands with, and waits for them.
-func (l *slowListener) kill() {
+// Close closes all connections too, once nobody can make another. The server's
+// Stop leaves those alone that it has not shaken hands with, and waits for them.
+func (l *slowListener) Close() error {
+	err := l.Listener.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.killed = true
 	for _, conn := range l.conns {
 		_ = conn.Close() // it may be closed already
 	}
+	return err
 }
 
 type slowConn struct {

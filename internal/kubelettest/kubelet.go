@@ -43,13 +43,12 @@ func (k *Kubelet) Socket() string { return k.socket }
 // file stays. It does nothing to a stopped one.
 func (k *Kubelet) Stop() error {
 	k.mu.Lock()
-	server, listener, finished := k.server, k.listener, k.finished
+	server, finished := k.server, k.finished
 	k.server = nil
 	k.mu.Unlock()
 	if server == nil {
 		return nil
 	}
-	listener.kill()
 	server.Stop()
 	if err := <-finished; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("kubelet at %s ended: %w", k.socket, err)

@@ -129,6 +129,15 @@ func (c *Card) Mend() {
 	c.sys.link("../"+c.pf.pci, c.physfn(c.vfs[len(c.vfs)-1]))
 }
 
+// Probed brings the VFs' network devices now, however long Driver.Probe is.
+func (c *Card) Probed() {
+	c.Model.mu.Lock()
+	defer c.Model.mu.Unlock()
+	for _, f := range c.vfs {
+		c.probed(f)
+	}
+}
+
 func (c *Card) must(err error) {
 	if err != nil {
 		panic(fmt.Sprintf("the model's card: %v", err))

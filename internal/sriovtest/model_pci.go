@@ -87,15 +87,19 @@ func (m *Model) Bind(pci, driver string) error {
 	if driver != m.VF {
 		return nil
 	}
-	m.after(m.Probe, func() {
-		if f.link == nil && f.driver == driver {
-			m.newLink("", m.freeName(), f)
-			if m.ShowsOwn {
-				f.admin.MAC, f.shown.MAC = f.link.MAC, f.link.MAC
-			}
-		}
-	})
+	m.after(m.Probe, func() { m.probed(f) })
 	return nil
+}
+
+// probed gives a function its driver's network device, unless it has it.
+func (m *Model) probed(f *function) {
+	if f.link != nil || f.driver != m.VF {
+		return
+	}
+	m.newLink("", m.freeName(), f)
+	if m.ShowsOwn {
+		f.admin.MAC, f.shown.MAC = f.link.MAC, f.link.MAC
+	}
 }
 
 // Rebind implements sriov.Kernel.

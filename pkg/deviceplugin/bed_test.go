@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ import (
 
 // soon is generous: machines under load are slow, and nothing waits for it
 // when things go well.
-const soon = 30 * time.Second
+const soon = 2 * time.Minute
 
 // bed is a node with a kubelet.
 type bed struct {
@@ -41,6 +42,7 @@ type bed struct {
 	later   time.Duration // how much the clock is ahead
 	manager *Manager
 	stop    func()
+	asked   int // looks
 }
 
 // newBed makes a node without cards.
@@ -186,12 +188,19 @@ func (b *bed) require(resource string, healthy, unhealthy []string) {
 	}
 }
 
-// looked waits until the manager has looked once more and nothing is left to do.
+// looked waits until the manager has looked once more and nothing is left to
+// do: at a look that begins after this, not at the end of one that has begun.
 func (b *bed) looked() {
 	b.t.Helper()
-	before := b.looks()
-	b.manager.Recheck()
-	b.until("the manager looks", func() bool { return b.looks() > before })
+	b.asked++
+	cause := fmt.Sprint("look ", b.asked, " of the test")
+	b.manager.pending.init()
+	b.manager.pending.add(cause)
+	b.until("the manager looks", func() bool {
+		b.manager.mu.Lock()
+		defer b.manager.mu.Unlock()
+		return b.manager.counts.looks[cause] > 0
+	})
 }
 
 func (b *bed) looks() int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ type fileWatcher struct {
 	*fsnotify.Watcher
 	claims string // directory
 	config string // file
+	add    func(dir string) error
 
 	mu  sync.Mutex
 	dir string // of the configuration file, or the nearest above it that is there
@@ -31,7 +33,7 @@ func (m *Manager) watchFiles(ctx context.Context, running *sync.WaitGroup) error
 	if err != nil {
 		return fmt.Errorf("watch files: %w; raise fs.inotify.max_user_instances", err)
 	}
-	w := &fileWatcher{Watcher: inotify, claims: m.Claims.Dir, config: m.ConfigPath}
+	w := &fileWatcher{Watcher: inotify, claims: m.Claims.Dir, config: m.ConfigPath, add: inotify.Add}
 	if err = inotify.Add(m.Claims.Dir); err != nil {
 		return errors.Join(fmt.Errorf("watch %s: %w; raise fs.inotify.max_user_watches", m.Claims.Dir, err), inotify.Close())
 	}
@@ -49,15 +51,28 @@ func (m *Manager) watchFiles(ctx context.Context, running *sync.WaitGroup) error
 func (w *fileWatcher) find() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for !w.found() {
+	}
+}
+
+// found is one try. What comes between two looks of it tells of itself no more.
+func (w *fileWatcher) found() bool {
+	missing := ""
 	for dir := filepath.Dir(w.config); ; dir = filepath.Dir(dir) {
 		// Adding it again is how a directory is found that took another's place.
-		if err := w.Add(dir); err == nil || dir == filepath.Dir(dir) {
-			if w.dir != dir && w.dir != "" && w.dir != w.claims {
-				_ = w.Remove(w.dir) // it may be gone
+		err := w.add(dir)
+		if err != nil && dir != filepath.Dir(dir) {
+			if missing = ""; errors.Is(err, fs.ErrNotExist) {
+				missing = dir
 			}
-			w.dir = dir
-			return
+			continue
 		}
+		if w.dir != dir && w.dir != "" && w.dir != w.claims {
+			_ = w.Remove(w.dir) // it may be gone
+		}
+		w.dir = dir
+		_, err = os.Stat(missing)
+		return missing == "" || err != nil
 	}
 }
 

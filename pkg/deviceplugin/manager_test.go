@@ -152,8 +152,8 @@ func TestInPod(t *testing.T) {
 
 	own := record(pf, pf, -1)
 	own.Original.Netdev = "ens1f0"
+	b.claim(own) // it comes before the PF goes, as the plugin does it
 	b.tree.Hide(pf)
-	b.claim(own)
 	b.require(fast, nil, all)
 	b.requireReason(fast, all[0], "its PF is held by pod shop/web")
 	b.tree.Show(pf)
@@ -170,9 +170,9 @@ func TestExclusiveRDMA(t *testing.T) {
 	all := b.tree.VFs(pf)
 	b.require(fast, all, nil)
 	info := b.read("devinfo", "dp", "intel.com-fast-"+all[0]+"-device.json")
+	b.claim(record(pf, all[0], 0))
 	b.tree.Hide(all[0])
 	b.tree.HideRDMA(all[0])
-	b.claim(record(pf, all[0], 0))
 	b.looked()
 	b.require(fast, all, nil)
 	b.run()
@@ -500,11 +500,8 @@ func TestWithhold(t *testing.T) {
 			changes++
 		}
 	})
-	b.looked()
+	b.until("the VFs wait", func() bool { return b.manager.Waiting()[all[1]] == why })
 	b.require(fast, nil, nil)
-	if got := b.manager.Waiting()[all[1]]; got != why {
-		t.Errorf("waits because %q", got)
-	}
 	set := func(text string) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -550,7 +547,9 @@ func TestTopology(t *testing.T) {
 	b.run()
 	b.require("intel.com/near", all[:1], nil)
 	b.require("intel.com/any", all[1:], nil)
+	b.manager.mu.Lock()
 	lists := lists(b.manager.config.Config, b.manager.items)
+	b.manager.mu.Unlock()
 	if d := lists["intel.com/near"][0]; d.GetTopology().GetNodes()[0].GetID() != 1 {
 		t.Errorf("near: %v", d)
 	}

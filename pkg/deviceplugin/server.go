@@ -96,8 +96,10 @@ func (m *Manager) retire() {
 		}
 	}
 	m.mu.Unlock()
-	for _, s := range ending { // without the lock: an Allocate may be at work
+	for _, s := range ending {
 		s.stop()
+	}
+	for _, s := range ending { // without the lock: an Allocate may be at work
 		<-s.done
 	}
 }

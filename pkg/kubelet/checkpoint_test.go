@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,13 +80,28 @@ func TestCheckpointIsNotReadWhenKubeletAnswers(t *testing.T) {
 }
 
 // A kubelet that hangs leaves time to read the file, with a deadline or none.
+func TestPatienceBeforeCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Resources{}
+		for limit, want := range map[time.Duration]time.Duration{
+			400 * time.Millisecond: 200 * time.Millisecond, 1500 * time.Millisecond: 750 * time.Millisecond, time.Minute: time.Second,
+		} {
+			if got := r.beforeCheckpoint(within(t, limit)); got != want {
+				t.Errorf("of %s kubelet has %s, want %s", limit, got, want)
+			}
+		}
+		if got := r.beforeCheckpoint(t.Context()); got != time.Second {
+			t.Errorf("without a deadline kubelet has %s", got)
+		}
+	})
+}
+
 func TestCheckpointWhenKubeletHangs(t *testing.T) {
 	k, r, _ := start(t)
-	r.Checkpoint = write(t, newFormat)
+	r.Checkpoint, r.most = write(t, newFormat), 0
 	k.Freeze()
-	ctx := within(t, 400*time.Millisecond)
-	if got, err := r.Devices(ctx, "shop", "web", "u"); err != nil || len(got) != 4 || ctx.Err() != nil {
-		t.Errorf("%v, %v, %v", got, err, ctx.Err())
+	if got, err := r.Devices(within(t, 400*time.Millisecond), "shop", "web", "u"); err != nil || len(got) != 4 {
+		t.Errorf("%v, %v", got, err)
 	}
 	if got, err := r.Devices(t.Context(), "shop", "web", "u"); err != nil || len(got) != 4 {
 		t.Errorf("%v, %v", got, err)
@@ -118,7 +134,7 @@ func TestBadCheckpoints(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, log := client(t, filepath.Join(shortDir(t), "none.sock"))
 			r.Checkpoint = test.path
-			wantError(t, r, patience, time.Second, "does not exist", test.path, test.want)
+			wantError(t, r, patience, "does not exist", test.path, test.want)
 			if log.Len() > 0 {
 				t.Errorf("logged and returned: %s", log)
 			}

@@ -9,14 +9,10 @@ import (
 	deviceplugin "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 )
 
-// calls counts the calls of a server that are under way, but for lists. As a
-// handler of statistics it hears of an end when the answer is on its way,
-// before anything that is sent later.
-type calls struct {
-	mu   sync.Mutex
-	open int
-	none chan struct{} // closed when open falls to 0; nil when nobody waits
-}
+// calls counts the connections of a server, and the calls that are under way,
+// but for lists. As a handler of statistics it hears of a call's end when the
+// answer is on its way, before anything that is sent later.
+type calls struct{ answers, connections count }
 
 type countedKey struct{}
 
@@ -32,19 +28,33 @@ func (c *calls) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	}
 	switch event.(type) {
 	case *stats.Begin:
-		c.add(1)
+		c.answers.add(1)
 	case *stats.End:
-		c.add(-1)
+		c.answers.add(-1)
 	}
 }
 
 // TagConn marks nothing.
 func (c *calls) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 
-// HandleConn does nothing.
-func (c *calls) HandleConn(context.Context, stats.ConnStats) {}
+// HandleConn counts.
+func (c *calls) HandleConn(_ context.Context, event stats.ConnStats) {
+	switch event.(type) {
+	case *stats.ConnBegin:
+		c.connections.add(1)
+	case *stats.ConnEnd:
+		c.connections.add(-1)
+	}
+}
 
-func (c *calls) add(n int) {
+// count is a number that can be waited for.
+type count struct {
+	mu   sync.Mutex
+	open int
+	none chan struct{} // closed when open falls to 0; nil when nobody waits
+}
+
+func (c *count) add(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open += n
@@ -54,8 +64,8 @@ func (c *calls) add(n int) {
 	}
 }
 
-// wait waits until no call is under way, for d at most.
-func (c *calls) wait(d time.Duration) {
+// wait waits until there is none, for d at most.
+func (c *count) wait(d time.Duration) {
 	c.mu.Lock()
 	if c.open == 0 {
 		c.mu.Unlock()

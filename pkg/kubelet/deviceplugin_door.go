@@ -45,17 +45,19 @@ func (p *DevicePlugin) openDoor(path string, how Registered) (*door, error) {
 	return d, nil
 }
 
-// lastAnswers is how long a closing door waits for answers under way. An
-// Allocate that breaks off fails a pod.
+// lastAnswers is how long a closing door waits for answers under way, and then
+// for kubelet to read them. An Allocate that breaks off fails a pod.
 const lastAnswers = 5 * time.Second
 
-// close removes the socket's file if it is still this door's, and ends what
-// it serves. Answers come first: kubelet cuts the connection as soon as its
-// stream ends or the file is gone.
+// close ends what it serves, and removes the socket's file if it is still this
+// door's. Answers come first: kubelet cuts the connection as soon as its stream
+// ends or the file is gone. It reads the stream's end behind the answers, but
+// would see at once that the file is gone: that comes when it has cut.
 func (d *door) close() error {
-	d.calls.wait(lastAnswers)
-	err := d.socket.remove() // before the listener ends: then the inode may be another's
+	d.calls.answers.wait(lastAnswers)
 	close(d.closing)
+	d.calls.connections.wait(lastAnswers)
+	err := d.socket.remove() // before the listener ends: then the inode may be another's
 	hurry := time.AfterFunc(lastAnswers, d.server.Stop)
 	d.server.GracefulStop()
 	hurry.Stop()

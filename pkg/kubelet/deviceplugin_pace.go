@@ -7,6 +7,7 @@ type pace struct {
 	patience time.Duration // for kubelet's plugin watcher to come, before Register is tried
 	settle   time.Duration // the same after a restart of a kubelet whose watcher never came
 	lost     time.Duration // without a stream, before kubelet is called again
+	begins   time.Duration // for a kubelet that starts to make the directory of its plugin watcher
 	tick     time.Duration // between looks while there is no stream
 	poll     time.Duration // between looks otherwise: events tell of changes
 	slowest  time.Duration // between tries in the end
@@ -14,7 +15,7 @@ type pace struct {
 
 func onNode() pace {
 	return pace{
-		patience: 30 * time.Second, settle: 3 * time.Second, lost: 5 * time.Second,
+		patience: 30 * time.Second, settle: 3 * time.Second, lost: 5 * time.Second, begins: time.Second,
 		tick: time.Second, poll: 30 * time.Second, slowest: 30 * time.Second,
 	}
 }

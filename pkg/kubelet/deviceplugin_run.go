@@ -261,7 +261,7 @@ func (r *pluginRun) wantsRegister(m moment) bool {
 	switch {
 	case !r.watched:
 		// A kubelet that starts makes the watcher's directory a moment later.
-		return r.with == r.kubelet || m.now.Sub(r.kubeletFrom) >= r.pace.tick
+		return r.with == r.kubelet || m.now.Sub(r.kubeletFrom) >= r.pace.begins
 	case r.yielded:
 		return false
 	case m.status.Registered == ByWatcher:

@@ -65,7 +65,7 @@ func TestPluginManyDevices(t *testing.T) {
 			return deviceplugin.Healthy
 		}))
 	}
-	m.RequireFor(t, vf, time.Second, func(r kubelettest.Resource) bool { return len(r.Unhealthy) == n })
+	m.RequireFor(t, vf, patience, func(r kubelettest.Resource) bool { return len(r.Unhealthy) == n })
 	if got := m.Resources()[vf].Lists - before; got > n {
 		t.Errorf("%d lists of %d changes", got, n)
 	}

@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,8 @@ type Resources struct {
 	Checkpoint string // kubelet's private file, read when the socket fails; "" = never
 	Log        *slog.Logger
 
+	most time.Duration // instead of checkpointAfter, if it is not 0
+
 	mu     sync.Mutex
 	conn   *connection
 	closed bool
@@ -33,8 +36,8 @@ type Resources struct {
 	warned sync.Once
 }
 
-// checkpointAfter is how long kubelet may take when there is a checkpoint to
-// read instead.
+// checkpointAfter is how long kubelet may take at most when there is a
+// checkpoint to read instead.
 const checkpointAfter = time.Second
 
 // Devices returns the devices of one pod: in the order of its containers as
@@ -69,13 +72,19 @@ func (r *Resources) ask(ctx context.Context, namespace, name string) (*podresour
 	if r.Checkpoint == "" {
 		return r.find(ctx, namespace, name)
 	}
-	patience := checkpointAfter
-	if deadline, ok := ctx.Deadline(); ok {
-		patience = min(patience, time.Until(deadline)/2)
-	}
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, r.beforeCheckpoint(ctx))
 	defer cancel()
 	return r.find(limited, namespace, name)
+}
+
+// beforeCheckpoint is how long kubelet may take: half of the time is left to
+// read the checkpoint.
+func (r *Resources) beforeCheckpoint(ctx context.Context) time.Duration {
+	most := cmp.Or(r.most, checkpointAfter)
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(most, time.Until(deadline)/2)
+	}
+	return most
 }
 
 // devicesOf reads kubelet's answer. A container has one entry for each device

@@ -96,10 +96,10 @@ func (n *node) start(pfs ...resource.PF) (stop func()) {
 	return stop
 }
 
-// eventually waits until something is so.
+// eventually waits until something is so: long, as machines under load are slow.
 func (n *node) eventually(what string, so func() bool) {
 	n.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if so() {
 			return
 		}

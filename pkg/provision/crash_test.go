@@ -121,7 +121,12 @@ func (n *node) crashes(at int, after bool, wish ...resource.PF) bool {
 			return true
 		case <-settled:
 			if all := p.Status(); len(all) == 0 || all[0].State == provision.Done {
-				return false
+				select {
+				case <-c.gone: // what it had still to write down is not its end
+					return true
+				default:
+					return false
+				}
 			}
 		}
 	}

@@ -96,18 +96,21 @@ func (c Claims) path(pci string) string { return filepath.Join(c.Dir, pci+claimE
 
 // Get returns a VF's claim, nil if nobody has it.
 func (c Claims) Get(pci string) (*Record, error) {
-	raw, err := os.ReadFile(c.path(pci))
+	raw, err := lockfile.Read(c.path(pci))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
+	if err != nil && !lockfile.Irregular(err) {
 		return nil, c.failed(err)
 	}
-	if len(bytes.Trim(raw, "\x00")) == 0 { // after a power loss, which no VF's state outlives
+	if err == nil && len(bytes.Trim(raw, "\x00")) == 0 { // after a power loss, which no VF's state outlives
 		return nil, nil
 	}
 	var r Record
-	if err = json.Unmarshal(raw, &r); err != nil || r.PCI != pci || !r.sound() {
+	if err == nil {
+		err = json.Unmarshal(raw, &r)
+	}
+	if err != nil || r.PCI != pci || !r.sound() {
 		return nil, network.IO.Errorf("the claim %s is damaged: see with `multiplexerd vfs` whether a pod has the VF; if none has, remove the file", c.path(pci))
 	}
 	return &r, nil

@@ -433,3 +433,19 @@ func TestReleaseTakesTheAllocationFirst(t *testing.T) {
 		t.Errorf("then: %v; the claim: %v, %v", err, claim, getErr)
 	}
 }
+
+// What sriov-cni wrote before a VF was made is about another one. A file's time
+// is a little behind the clock.
+func TestHolderBeforeTheVFWasMade(t *testing.T) {
+	c, _ := newClaims(t)
+	path, made := filepath.Join(c.Foreign, "pci", aVF), time.Now()
+	write0600(t, path, "/run/netns/other")
+	for before, held := range map[time.Duration]bool{-time.Second: true, 5 * time.Millisecond: true, time.Second: false} {
+		if err := os.Chtimes(path, time.Time{}, made.Add(-before)); err != nil {
+			t.Fatal(err)
+		}
+		if why, err := c.Holder(aVF, Holding{Made: made}); err != nil || (why != "") != held {
+			t.Errorf("written %s before: %q, %v", before, why, err)
+		}
+	}
+}

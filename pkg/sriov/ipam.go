@@ -155,13 +155,10 @@ func (j *job) awaitCarrier(ctx context.Context, pod Netns, link Link) (bool, err
 	}
 	waiting, cancel := context.WithTimeout(ctx, carrierPatience)
 	defer cancel()
-	for {
+	for last := false; ; last = wait(waiting, pause) != nil {
 		now, err := pod.LinkByName(link.Name)
-		if err != nil || now.Carrier {
+		if err != nil || now.Carrier || last {
 			return now.Carrier, err
-		}
-		if wait(waiting, pause) != nil {
-			return false, nil //nolint:nilerr // see above
 		}
 	}
 }
