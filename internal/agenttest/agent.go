@@ -64,6 +64,7 @@ func (n *Node) StartAgent() {
 	go a.run(started)
 	n.must(<-started)
 	n.agent = a
+	n.frozen.Store(false)
 	n.Cleanup(func() {
 		n.signal(a, syscall.SIGKILL)
 		<-a.ended
@@ -108,7 +109,7 @@ func (n *Node) StopAgent() {
 	n.signal(n.agent, syscall.SIGTERM)
 	select {
 	case <-n.agent.ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		n.Fatal("the agent does not end")
 	}
 	if !n.agent.cmd.ProcessState.Success() {
@@ -117,10 +118,16 @@ func (n *Node) StopAgent() {
 }
 
 // FreezeAgent lets the agent accept and say nothing, until ThawAgent.
-func (n *Node) FreezeAgent() { n.signal(n.agent, syscall.SIGSTOP) }
+func (n *Node) FreezeAgent() {
+	n.frozen.Store(true)
+	n.signal(n.agent, syscall.SIGSTOP)
+}
 
 // ThawAgent ends FreezeAgent.
-func (n *Node) ThawAgent() { n.signal(n.agent, syscall.SIGCONT) }
+func (n *Node) ThawAgent() {
+	n.signal(n.agent, syscall.SIGCONT)
+	n.frozen.Store(false)
+}
 
 // AgentPid is the agent's process.
 func (n *Node) AgentPid() int { return n.agent.cmd.Process.Pid }
@@ -130,7 +137,7 @@ func (n *Node) AgentLog() string { return n.agent.log.String() }
 
 // Get asks the agent's HTTP server.
 func (n *Node) Get(path string) (code int, body string) {
-	ctx, cancel := context.WithTimeout(n.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(n.Context(), 10*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.agent.address+path, http.NoBody)
 	n.must(err)
@@ -174,7 +181,7 @@ func (n *Node) Metric(name string) string {
 // Until polls a condition; state says how far it has come.
 func (n *Node) Until(what string, condition func() (bool, string)) {
 	n.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		ok, state := condition()
 		if ok {
 			return

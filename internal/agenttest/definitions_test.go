@@ -63,7 +63,7 @@ func (n *Node) eventually(p *Pod, begin string, words ...string) {
 func (n *Node) names(p *Pod) []string {
 	n.Helper()
 	var out []string
-	for _, s := range n.Status(p) {
+	for _, s := range n.Shown(p) {
 		out = append(out, fmt.Sprint(s["name"]))
 	}
 	return out
@@ -260,7 +260,7 @@ func TestSameNetworkTwice(t *testing.T) {
 	n.Define("shop", "twice", n.List("twice", "10.51.0.0/24"), "")
 	p := n.Pod("twice", "twice,twice")
 	n.OK("ADD", p)
-	status := n.Status(p)
+	status := n.Shown(p)
 	if len(status) != 3 {
 		t.Fatalf("network-status: %v", status)
 	}

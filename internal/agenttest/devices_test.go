@@ -188,7 +188,7 @@ func TestDeviceInfo(t *testing.T) {
 			return found
 		}
 		n.same(len(ours()), 1) // nobody wrote info-c's
-		if status := n.Status(p); len(status) < 2 || !cmp.Equal(status[1]["device-info"], any(info)) || status[0]["device-info"] != nil {
+		if status := n.Shown(p); len(status) < 2 || !cmp.Equal(status[1]["device-info"], any(info)) || status[0]["device-info"] != nil {
 			t.Errorf("network-status: %v", status)
 		}
 		told := map[string]string{}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/multiplexer-cni/multiplexer/internal/kubelettest"
@@ -35,6 +36,9 @@ type Node struct {
 
 	kubeconfig string
 	agent      *agent
+	worked     atomic.Int64 // the clock of awake
+	late       atomic.Bool  // a plugin said that a status comes later
+	frozen     atomic.Bool  // the agent answers nobody
 }
 
 // Prepare puts the definitions' CRD, the rights that deploy/ grants and the
@@ -69,6 +73,7 @@ func New(tb testing.TB, cluster *kubetest.Cluster) *Node {
 	}
 	n := &Node{TB: tb, Cluster: cluster, Host: nettest.HostNode(tb), Dir: dir}
 	tb.Cleanup(func() { n.must(os.RemoveAll(dir)) })
+	n.tick()
 	n.Kubelet = kubelettest.Start(tb, dir)
 	n.Path = []string{nettest.RecorderAs(tb, "recorder"), nettest.Plugins(tb)}
 	for _, d := range []string{"net.d", "conf", "rec/leases", "state", "netns"} {

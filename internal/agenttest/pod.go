@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
@@ -96,9 +97,31 @@ func (n *Node) bin() string {
 // Run makes a call and waits for its end.
 func (n *Node) Run(verb string, p *Pod) nettest.Outcome {
 	n.Helper()
-	out, err := n.Host.CNI(n.Context(), n.Call(verb, p))
-	n.must(err)
+	out, _ := n.timed(verb, p)
 	return out
+}
+
+// timed is Run, and says how long the call took. The plugin's patience with
+// the agent goes by the clock: where the machine stood still for a part of it,
+// an ADD that is to be tried again later is, as a runtime does.
+func (n *Node) timed(verb string, p *Pod) (out nettest.Outcome, took time.Duration) {
+	n.Helper()
+	for tries := 1; ; tries++ {
+		var err error
+		start, since := time.Now(), n.awake()
+		out, err = n.Host.CNI(n.Context(), n.Call(verb, p))
+		took = since()
+		n.must(err)
+		if strings.Contains(string(out.Stderr), "network-status comes later") {
+			n.late.Store(true)
+		}
+		e := out.Error()
+		again := verb == "ADD" && e != nil && e.Code == 11 && time.Since(start)-took > time.Second
+		if !again || tries == 5 || n.frozen.Load() {
+			return out, took
+		}
+		n.Logf("ADD %s is made again, the machine stood still: %s", p.Name, e)
+	}
 }
 
 // OK is Run, and fails the test when the call did.
@@ -142,6 +165,20 @@ func (n *Node) Status(p *Pod) []map[string]any {
 	}
 	var status []map[string]any
 	n.must(json.Unmarshal([]byte(value), &status))
+	return status
+}
+
+// Shown is Status of a pod that is attached: it is there when its ADD ends,
+// unless the API server did not answer in time, which was said then.
+func (n *Node) Shown(p *Pod) []map[string]any {
+	n.Helper()
+	status := n.Status(p)
+	if status == nil && (n.late.Load() || strings.Contains(n.AgentLog(), "network-status is tried again")) {
+		n.Until(p.Name+" has its network-status", func() (bool, string) {
+			status = n.Status(p)
+			return status != nil, n.AgentLog()
+		})
+	}
 	return status
 }
 

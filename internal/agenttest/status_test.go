@@ -13,6 +13,7 @@ import (
 // their types, and with no key that they do not know but Multus's.
 func (n *Node) nettypes(p *Pod) []nadv1.NetworkStatus {
 	n.Helper()
+	n.Shown(p)
 	answer, err := n.Cluster.Do("GET", "/api/v1/namespaces/"+p.Namespace+"/pods/"+p.Name, nil)
 	n.must(err)
 	var pod struct {
@@ -171,6 +172,9 @@ func TestWhichPodsShowStatus(t *testing.T) {
 			n.untilMetric(`multiplexer_journal_entries{state="attached"}`, "3") // another look: what the first took up is done
 			if want[0] {
 				n.Until("the plain pod shows its network", func() (bool, string) { return n.Status(plain) != nil, "" })
+			}
+			if want[1] {
+				n.Shown(multi)
 			}
 			n.same([2]bool{n.Status(plain) != nil, n.Status(multi) != nil}, want)
 		})

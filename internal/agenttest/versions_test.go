@@ -7,7 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 )
 
 // nextVersion builds a program of these sources as the next version would be:
@@ -86,7 +87,7 @@ func TestVersionsOfPluginAndAgent(t *testing.T) {
 			}
 			for _, p := range []*Pod{plain, plain, living} {
 				if p == plain {
-					n.within(time.Second, "ADD of a plain pod", func() { n.OK("ADD", p) })
+					n.within(agentapi.Patience*3/4, "ADD of a plain pod, which does not wait", func() { n.OK("ADD", p) })
 				}
 				n.OK("DEL", p)
 			}

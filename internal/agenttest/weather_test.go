@@ -22,9 +22,9 @@ const soon = 5 * time.Second
 // within fails the test when a step takes longer.
 func (n *Node) within(limit time.Duration, what string, step func()) {
 	n.Helper()
-	start := time.Now()
+	since := n.awake()
 	step()
-	if took := time.Since(start); took > limit {
+	if took := since(); took > limit {
 		n.Errorf("%s took %s, want at most %s", what, took, limit)
 	} else {
 		n.Logf("%s took %s", what, took.Round(time.Millisecond))

@@ -130,7 +130,7 @@ func (p *pod) requireWithoutNetns(t *testing.T, want string) {
 	t.Helper()
 	want = withoutPod(want)
 	got := withoutPod(p.snapshot(t))
-	for end := time.Now().Add(5 * time.Second); got != want && time.Now().Before(end); got = withoutPod(p.snapshot(t)) {
+	for end := time.Now().Add(time.Minute); got != want && time.Now().Before(end); got = withoutPod(p.snapshot(t)) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	nettest.RequireSame(t, want, got)

@@ -119,7 +119,7 @@ func (s *site) recorders(t *testing.T) map[string][]int {
 // endRecorders ends the recorders that run, and waits until they are gone.
 func (s *site) endRecorders(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		running := s.recorders(t)
 		if len(running) == 0 {
 			return

@@ -3,6 +3,7 @@ package deploytest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,23 +20,22 @@ import (
 
 // inAgent runs multiplexerd in the agent's container, as kubectl exec does:
 // with the container's rights, root file system, mounts and environment.
-func inAgent(t *testing.T, n *nodetest.Node, args ...string) (out string, err error) {
-	t.Helper()
+func inAgent(n *nodetest.Node, args ...string) (out string, err error) {
 	binaries, err := kubetest.Binaries("ctr")
 	if err == nil {
 		binaries, err = filepath.Abs(binaries)
 	}
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	ctr := []string{filepath.Join(binaries, "ctr"), "--namespace", "k8s.io", "task"}
 	pid, err := n.Output("pgrep", "-n", "-x", "multiplexerd")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	tasks, err := n.Output(ctr[0], append(ctr[1:], "ls")...)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	container := ""
 	for line := range strings.Lines(string(tasks)) {
@@ -44,7 +44,7 @@ func inAgent(t *testing.T, n *nodetest.Node, args ...string) (out string, err er
 		}
 	}
 	if container == "" {
-		t.Fatalf("no container has process %s: %s", pid, tasks)
+		return "", fmt.Errorf("no container has process %s: %s", pid, tasks)
 	}
 	raw, err := n.Output(ctr[0], append(append(ctr[1:], "exec", "--exec-id", "look", container, "multiplexerd"), args...)...)
 	return string(raw), err
@@ -96,22 +96,25 @@ spec: {config: '{"cniVersion":"1.0.0","name":"dark","type":"macvlan","master":"n
 // row is one of `doctor -o json`.
 type row struct{ Check, State, What, Remedy string }
 
-// doctorIn is what doctor says in the agent's pod.
-func doctorIn(t *testing.T, n *nodetest.Node) (rows []row, well bool) {
-	t.Helper()
-	out, err := inAgent(t, n, "doctor", "-o", "json")
+// doctorIn is what doctor says in the agent's pod. An error is that it says
+// nothing: the agent's container may be on its way.
+func doctorIn(n *nodetest.Node) (rows []row, well bool, err error) {
+	out, unwell := inAgent(n, "doctor", "-o", "json")
 	var report struct{ Rows []row }
-	if jerr := json.Unmarshal([]byte(out), &report); jerr != nil {
-		t.Fatalf("%v: %s: %v", jerr, out, err)
+	if err = json.Unmarshal([]byte(out), &report); err != nil {
+		return nil, false, fmt.Errorf("doctor: %w: %s: %w", err, out, unwell)
 	}
-	return report.Rows, err == nil
+	return report.Rows, unwell == nil, nil
 }
 
 // mustWell fails the test unless doctor finds nothing in the agent's pod, and
 // could look at all that is there.
 func mustWell(t *testing.T, n *nodetest.Node) {
 	t.Helper()
-	rows, well := doctorIn(t, n)
+	rows, well, err := doctorIn(n)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !well || len(rows) < 17 {
 		t.Errorf("doctor in the pod: well %v, %d rows", well, len(rows))
 	}
@@ -126,7 +129,7 @@ func mustWell(t *testing.T, n *nodetest.Node) {
 // explainIn is what explain says of a pod in the agent's pod.
 func explainIn(t *testing.T, n *nodetest.Node, pod string) *explain.Explanation {
 	t.Helper()
-	out, err := inAgent(t, n, "explain", "default/"+pod, "-o", "json")
+	out, err := inAgent(n, "explain", "default/"+pod, "-o", "json")
 	x := &explain.Explanation{}
 	if jerr := json.Unmarshal([]byte(out), x); err != nil || jerr != nil {
 		t.Fatalf("explain %s: %v, %v: %s", pod, err, jerr, out)
@@ -187,7 +190,7 @@ func lookFrom(t *testing.T, c *nodetest.Cluster, n *nodetest.Node) {
 		}
 	}
 	for _, list := range []string{"journal", "vfs"} {
-		if out, err := inAgent(t, n, list); err != nil {
+		if out, err := inAgent(n, list); err != nil {
 			t.Errorf("%s in the pod: %v: %s", list, err, out)
 		}
 	}
@@ -198,22 +201,25 @@ func lookFrom(t *testing.T, c *nodetest.Cluster, n *nodetest.Node) {
 func comeAgain(t *testing.T, c *nodetest.Cluster, n *nodetest.Node, again func()) {
 	t.Helper()
 	// The agent ends when its node is uninstalled, and its container with all in it.
-	if out, err := inAgent(t, n, "uninstall", "--cni-conf-dir=/etc/cni/net.d", "--cni-bin-dir=/opt/cni/bin", "--udev-dir="); err == nil {
+	if out, err := inAgent(n, "uninstall", "--cni-conf-dir=/etc/cni/net.d", "--cni-bin-dir=/opt/cni/bin", "--udev-dir="); err == nil {
 		t.Errorf("uninstall in the agent's own pod: %s", out)
 	}
 	const how = "kubectl delete -f deploy/install.yaml, then apply -f"
 	var rows []row
+	var last error
+	defer func() {
+		if t.Failed() {
+			t.Logf("the last look from the agent's container: %v: %+v", last, rows)
+		}
+	}()
 	said := func(check, state, words string) bool {
 		return slices.ContainsFunc(rows, func(r row) bool {
 			return r.Check == check && r.State == state && strings.Contains(r.What, words) && strings.Contains(r.What+r.Remedy, how)
 		})
 	}
 	until(t, "the agent is there again and says why it does not install", func() bool {
-		if _, err := n.Output("pgrep", "-x", "multiplexerd"); err != nil {
-			return false
-		}
-		rows, _ = doctorIn(t, n)
-		return said("agent", "warn", "was uninstalled")
+		rows, _, last = doctorIn(n)
+		return last == nil && said("agent", "warn", "was uninstalled")
 	})
 	if !said("conf", "fail", "was uninstalled") {
 		t.Errorf("doctor does not say it: %+v", rows)

@@ -34,7 +34,7 @@ func exists(t *testing.T, path string) bool {
 
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -73,7 +73,7 @@ func (r release) uninstall(t *testing.T) <-chan done {
 	result := make(chan done, 1)
 	var running sync.WaitGroup
 	running.Go(func() {
-		out, err := r.helm(t, "uninstall", "multiplexer", "--timeout", "60s")
+		out, err := r.helm(t, "uninstall", "multiplexer", "--timeout", "5m")
 		result <- done{out, err}
 	})
 	t.Cleanup(running.Wait)

@@ -362,7 +362,7 @@ func onDyingThread(f func()) {
 // requireGone fails the test when one of the processes stays.
 func requireGone(t *testing.T, pids []int) {
 	t.Helper()
-	err := Poll(5*time.Second, func() (bool, error) {
+	err := Poll(time.Minute, func() (bool, error) {
 		for _, pid := range pids {
 			if syscall.Kill(pid, 0) == nil && !zombie(pid) {
 				return false, fmt.Errorf("process %d is still there", pid)

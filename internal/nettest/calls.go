@@ -31,7 +31,8 @@ func (c Call) String() string {
 }
 
 // Calls reads what recorders that were configured with this dir were called
-// with, in order. Before the first call there are none.
+// with, in order. Before the first call there are none. A line that a recorder
+// is writing is not there yet.
 func Calls(dir string) ([]Call, error) {
 	content, err := os.ReadFile(filepath.Join(dir, "calls.jsonl"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,6 +43,9 @@ func Calls(dir string) ([]Call, error) {
 	}
 	var calls []Call
 	for line := range bytes.Lines(content) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break
+		}
 		var call Call
 		if err = json.Unmarshal(line, &call); err != nil {
 			return nil, fmt.Errorf("decode call %d: %w", len(calls)+1, err)

@@ -18,8 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probeTimeout bounds a probe whose context has no deadline.
-const probeTimeout = 2 * time.Second
+// probeTimeout bounds a probe whose context has no deadline. The kernel asks
+// for a neighbour once a second, and a busy machine answers late.
+const probeTimeout = 20 * time.Second
 
 // From says where a probe leaves. The zero value lets the kernel decide, as
 // for an application that binds nothing.
@@ -241,7 +242,7 @@ func (f From) control(_, _ string, conn syscall.RawConn) error {
 // bind opens a socket in the namespace. A fresh IPv6 address cannot be bound
 // until the kernel knows that nobody else has it, so it waits for that.
 func (ns *NS) bind(open func() error) error {
-	const patience = 3 * time.Second
+	const patience = 30 * time.Second
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		err := ns.Do(open)
 		if !errors.Is(err, unix.EADDRNOTAVAIL) || time.Since(start) > patience {

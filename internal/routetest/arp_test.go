@@ -46,7 +46,7 @@ func askARP(index int, mac net.HardwareAddr, from, target [4]byte) ([]string, er
 	}
 	var answers []string
 	buf := make([]byte, 128)
-	for giveUp := time.Now().Add(100 * time.Millisecond); time.Now().Before(giveUp); {
+	for giveUp := time.Now().Add(30 * time.Second); time.Now().Before(giveUp); { // until nobody says more
 		n, _, readErr := unix.Recvfrom(fd, buf, 0)
 		if errors.Is(readErr, unix.EAGAIN) {
 			break

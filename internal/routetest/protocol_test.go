@@ -21,7 +21,7 @@ func patience() time.Duration {
 	if isMutant() {
 		return 500 * time.Millisecond
 	}
-	return 3 * time.Second
+	return 20 * time.Second
 }
 
 // protocol is a way to send packets to a server and get each back.

@@ -83,12 +83,12 @@ func (p port) raise(t testing.TB) {
 // after both ends are up, and a bridge drops a port's packets before that.
 func awaitUp(t testing.TB, p port) {
 	t.Helper()
-	for giveUp := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for giveUp := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		if link(t, p.ns, p.name).Attrs().OperState == netlink.OperUp {
 			return
 		}
 		if time.Now().After(giveUp) {
-			t.Fatalf("%s in %s is not up after 5 s", p.name, p.ns.Name())
+			t.Fatalf("%s in %s is not up after 30 s", p.name, p.ns.Name())
 		}
 	}
 }
@@ -171,9 +171,9 @@ func join(addr string, port int) string { return net.JoinHostPort(addr, fmt.Spri
 // await waits for something that must come.
 func await(t *testing.T, what string, there func() bool) {
 	t.Helper()
-	for giveUp := time.Now().Add(5 * time.Second); !there(); time.Sleep(5 * time.Millisecond) {
+	for giveUp := time.Now().Add(30 * time.Second); !there(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(giveUp) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }

@@ -51,10 +51,10 @@ type DriverConfig struct {
 
 // Call is one thing that the runtime is asked to do.
 type Call struct {
-	Verb    string // setup, check, remove, status, gc
-	Pod     Pod
-	Valid   []Pod         // of gc
-	Timeout time.Duration // 0 = none
+	Verb  string // setup, check, remove, status, gc
+	Pod   Pod
+	Valid []Pod  // of gc
+	Until string // a file: when it is there, the call's time is over; "" = never
 }
 
 // Pod is a pod as a runtime knows it.
@@ -166,11 +166,15 @@ type handler interface {
 
 // Do runs one call.
 func (d *Driver) Do(call Call, reply *Reply) error {
-	ctx := context.Background()
-	if call.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, call.Timeout)
-		defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if call.Until != "" {
+		go func() {
+			for _, err := os.Stat(call.Until); err != nil && ctx.Err() == nil; _, err = os.Stat(call.Until) {
+				time.Sleep(5 * time.Millisecond)
+			}
+			cancel()
+		}()
 	}
 	if err := d.handler.handle(ctx, call, reply); err != nil {
 		reply.Failure = &Failure{Msg: err.Error()}

@@ -43,7 +43,8 @@ func serve(t *testing.T, s *Server) (socket string) {
 	return socket
 }
 
-// raw serves a socket with a function for each connection.
+// raw serves a socket with a function for each connection, which stays open
+// until the test's end unless the function closes it.
 func raw(t *testing.T, answer func(net.Conn)) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
@@ -51,13 +52,22 @@ func raw(t *testing.T, answer func(net.Conn)) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = listener.Close() })
+	ended := make(chan []net.Conn)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		for _, conn := range <-ended {
+			_ = conn.Close() // the function may have done it
+		}
+	})
 	go func() {
+		var all []net.Conn // one that nobody refers to is closed by the garbage collector
 		for {
 			conn, acceptErr := listener.Accept()
 			if acceptErr != nil {
+				ended <- all
 				return
 			}
+			all = append(all, conn)
 			go answer(conn)
 		}
 	}()
@@ -113,7 +123,7 @@ func TestAgentsThatDoNotAnswer(t *testing.T) {
 		want   string
 	}{
 		"absent":       {filepath.Join(t.TempDir(), "none"), "no such file"},
-		"hangs":        {raw(t, func(net.Conn) {}), "no answer in time"},
+		"hangs":        {raw(t, func(net.Conn) {}), late},
 		"hangs up":     {raw(t, func(c net.Conn) { _ = c.Close() }), ""},
 		"no word":      {raw(t, reply("")), "without a word"},
 		"no JSON":      {raw(t, reply("hello")), "decode"},
@@ -125,22 +135,59 @@ func TestAgentsThatDoNotAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
-			_, err := Ask(t.Context(), test.socket, Request{})
+			var err error
+			if test.want == late {
+				_, err = Ask(t.Context(), test.socket, Request{})
+			} else {
+				err = answered(t, test.socket)
+			}
 			if !errors.Is(err, network.Again) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
-			if took := time.Since(start); took > Patience+time.Second {
+			if took := time.Since(start); took > inTime {
 				t.Errorf("took %s", took)
 			}
 		})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	start := time.Now()
-	if _, err := Ask(ctx, raw(t, func(net.Conn) {}), Request{}); err == nil || time.Since(start) > time.Second {
-		t.Errorf("a plugin with 50 ms left waited %s: %v", time.Since(start), err)
-	}
 }
+
+// inTime is how long a call may take that waits for somebody in vain, on a busy
+// machine.
+const inTime = 30 * time.Second
+
+// A plugin with less time left than its patience waits no longer than that.
+func TestAskWithLittleTime(t *testing.T) {
+	socket := raw(t, func(net.Conn) {})
+	var took time.Duration
+	for range 10 { // where the machine stood still, its clock says nothing
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		start := time.Now()
+		_, err := Ask(ctx, socket, Request{})
+		took = time.Since(start)
+		cancel()
+		if err == nil {
+			t.Fatal("who hangs has answered")
+		}
+		if took < Patience/2 {
+			return
+		}
+	}
+	t.Errorf("a plugin with 50 ms left waited %s", took)
+}
+
+// answered is Ask, again where the machine stood still for all the patience
+// that a plugin has with an agent.
+func answered(t *testing.T, socket string) (err error) {
+	for range 10 {
+		if _, err = Ask(t.Context(), socket, Request{}); err == nil || !strings.Contains(err.Error(), late) {
+			break
+		}
+	}
+	return err
+}
+
+// late is what a plugin says of an agent that has not answered.
+const late = "no answer in time"
 
 // Requests are answered a few at a time; when too many wait, the next is sent
 // away at once. Each gets a reply.
@@ -170,7 +217,8 @@ func TestServerIsBounded(t *testing.T) {
 	}
 	letGo()
 	for range 5 {
-		if err := <-results; err != nil && !strings.Contains(err.Error(), "no answer in time") {
+		// Where the machine stood still meanwhile, the plugins' time is over.
+		if err := <-results; err != nil && !strings.Contains(err.Error(), late) && !strings.Contains(err.Error(), "without a word") {
 			t.Error(err)
 		}
 	}

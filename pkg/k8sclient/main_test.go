@@ -172,9 +172,16 @@ func start(t *testing.T, edits ...func(*Options)) *running {
 			t.Error("Run does not end")
 		}
 		// kubetest's own connections speak HTTP/1.
-		leak := goleak.Find(goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-			goleak.IgnoreAnyFunction("github.com/multiplexer-cni/multiplexer/internal/kubetest.(*process).run"),
-			goleak.IgnoreAnyFunction("os/exec.(*Cmd).Start.func2"), goleak.IgnoreAnyFunction("testing.tRunner"))
+		// By itself goleak waits for less than a second.
+		var leak error
+		for giveUp := time.Now().Add(30 * time.Second); ; {
+			leak = goleak.Find(goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+				goleak.IgnoreAnyFunction("github.com/multiplexer-cni/multiplexer/internal/kubetest.(*process).run"),
+				goleak.IgnoreAnyFunction("os/exec.(*Cmd).Start.func2"), goleak.IgnoreAnyFunction("testing.tRunner"))
+			if leak == nil || time.Now().After(giveUp) {
+				break
+			}
+		}
 		if leak != nil {
 			t.Error(leak)
 		}

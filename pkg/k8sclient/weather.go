@@ -35,7 +35,7 @@ type refused struct {
 
 // startTime is how long an API server may refuse before it is worth a warning:
 // one that has just started does not know its roles yet.
-const startTime = 5 * time.Second
+const startTime = 15 * time.Second
 
 // saw notes how a request for a resource ended that began at a time.
 func (w *weather) saw(resource string, began time.Time, err error) {

@@ -119,14 +119,20 @@ func (p *worldPod) addLink(name string) {
 	}
 	link, err := h.LinkByName(name)
 	p.must(err)
-	for giveUp := time.Now().Add(5 * time.Second); time.Now().Before(giveUp); time.Sleep(time.Millisecond) {
+	for giveUp := time.Now().Add(30 * time.Second); time.Now().Before(giveUp); time.Sleep(time.Millisecond) {
 		addrs, listErr := retried(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V6) })
 		p.must(listErr)
-		if len(addrs) > 0 {
+		if len(addrs) == 0 {
+			continue
+		}
+		// The kernel gives the address first, and a dump may come between.
+		routes, listErr := retried(func() ([]netlink.Route, error) { return h.RouteList(link, netlink.FAMILY_V6) })
+		p.must(listErr)
+		if len(routes) > 0 {
 			return
 		}
 	}
-	p.Fatalf("%s gets no link-local address", name)
+	p.Fatalf("%s gets no link-local address with a route", name)
 }
 
 // leaves returns what the kernel itself says of a packet.
