@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/agent"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
@@ -16,6 +17,24 @@ func completeOutput(cmd *cobra.Command) {
 	err := cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]cobra.Completion{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
 		panic(err) // the flag is there
+	}
+}
+
+// completeValues offers the values of flags that take one of a few.
+func completeValues(cmd *cobra.Command) {
+	for flag, values := range map[string][]cobra.Completion{
+		"runtime":    {network.Containerd, network.CRIO},
+		"publish":    {agent.PublishMulti, agent.PublishAll, agent.PublishOff},
+		"events":     {agent.EventsFailures, agent.EventsAll, agent.EventsNone},
+		"log-level":  {"debug", "info", "warn", "error"},
+		"log-format": {"text", "json"},
+	} {
+		if cmd.Flags().Lookup(flag) == nil {
+			continue
+		}
+		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // nobody did it before
+		}
 	}
 }
 
@@ -50,18 +69,15 @@ func completeJournals(offer func(container string, c *journal.Contents) cobra.Co
 
 // completedDir is the plugin's directory that the command would look into.
 func completedDir(cmd *cobra.Command) string {
-	var f lookFlags
+	var f placeFlags
 	for flag, value := range map[string]*string{"state-dir": &f.stateDir, "cni-conf-dir": &f.ConfDir, "cni-bin-dir": &f.BinDir, "runtime": &f.Runtime, "host-root": &f.root} {
-		*value, _ = cmd.Flags().GetString(flag) // "" for a flag that it does not have
+		*value, _ = cmd.Flags().GetString(flag) // all who complete journals have them
 	}
-	if f.root == "" {
-		return f.stateDir // it has a default of its own
-	}
-	config, err := f.configuration()
+	dir, err := f.place()
 	if err != nil {
 		return network.DefaultStateDir
 	}
-	return f.where(config)
+	return dir
 }
 
 // completeContainers offers container IDs, with their pods.
@@ -89,6 +105,7 @@ func addLook(root *cobra.Command) {
 	}
 	root.AddCommand(doctorCommand(), explainCommand())
 	for _, cmd := range root.Commands() {
+		completeValues(cmd)
 		if slices.Contains([]string{"journal", "vfs", "devices", "doctor", "explain"}, cmd.Name()) {
 			likeTheAgent(cmd)
 		}

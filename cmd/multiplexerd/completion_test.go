@@ -73,6 +73,12 @@ func TestCompletion(t *testing.T) {
 		{[]string{"doctor", "-o", ""}, []string{"table", "json"}},
 		{[]string{"vfs", "--output", ""}, []string{"table", "json"}},
 		{[]string{"devices", "-o", ""}, []string{"table", "json"}},
+		{[]string{"install", "--runtime", ""}, []string{"containerd", "cri-o"}},
+		{[]string{"doctor", "--runtime", "c"}, []string{"containerd", "cri-o"}},
+		{[]string{"run", "--publish", ""}, []string{"multi", "all", "off"}},
+		{[]string{"run", "--events", ""}, []string{"failures", "all", "none"}},
+		{[]string{"run", "--log-level", ""}, []string{"debug", "info", "warn", "error"}},
+		{[]string{"run", "--log-format", ""}, []string{"text", "json"}},
 	} {
 		if diff := cmp.Diff(c.want, completed(t, c.words...), cmp.Transformer("none", func(list []string) []string { return append([]string{}, list...) })); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", c.words, diff)

@@ -54,14 +54,18 @@ func (f *devicesFlags) list(out io.Writer) error {
 	if err := oneOf("--output", f.output, "table", "json"); err != nil {
 		return err
 	}
-	pfs, err := provision.ReadStatus(f.stateDir)
+	dir, err := f.place()
 	if err != nil {
 		return err
 	}
-	i := inventory(f.plugin.sys, f.stateDir)
+	pfs, err := provision.ReadStatus(dir)
+	if err != nil {
+		return err
+	}
+	i := inventory(f.plugin.sys, dir)
 	holders := f.holders()
 	look := &deviceplugin.Manager{
-		Sys: i.Sys, Kernel: i.Kernel, Claims: i.Claims, ConfigPath: f.plugin.config, Prefix: f.plugin.prefix,
+		Sys: i.Sys, Kernel: i.Kernel, Claims: i.Claims, ConfigPath: f.seen(f.plugin.config), Prefix: f.plugin.prefix,
 		Holders:  func() (map[string]string, time.Time) { return holders, time.Now() },
 		Withhold: func(pf *sriov.PF, pci string) string { return provision.Withheld(pfs, pf, pci) },
 		Log:      slog.New(slog.DiscardHandler), Now: time.Now,
@@ -75,7 +79,7 @@ func (f *devicesFlags) list(out io.Writer) error {
 	}
 	report := devicesReport{Preview: *preview, PFs: append(pfs, notBegun(preview.PFs, pfs)...)}
 	if holders == nil {
-		report.Problems = append(report.Problems, "kubelet did not answer at "+f.podResources+": which pods have devices is not known, nor whether kubelet lists them")
+		report.Problems = append(report.Problems, "kubelet did not answer at "+f.seen(f.podResources)+": which pods have devices is not known, nor whether kubelet lists them")
 	}
 	if f.output == "json" {
 		encoder := json.NewEncoder(out)

@@ -20,13 +20,12 @@ import (
 
 // lookFlags are the flags of what looks at a node: doctor and explain.
 type lookFlags struct {
-	nodeFlags
-	stateDir, podResources, kubeconfig, output string
+	placeFlags
+	podResources, kubeconfig, output string
 }
 
 func (f *lookFlags) add(flags *pflag.FlagSet) {
-	f.nodeFlags.add(flags)
-	flags.StringVar(&f.stateDir, "state-dir", "", "stateDir of multiplexer's configuration; without it, what the installed configuration says")
+	f.placeFlags.add(flags)
 	flags.StringVar(&f.podResources, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file, to ask the API server too; without one the pod's service account is used, outside of a pod nobody")
 	flags.StringVarP(&f.output, "output", "o", "table", "table or json")
@@ -132,7 +131,7 @@ func (f *doctorFlags) node() (node *doctor.Node, done func(), err error) {
 	}
 	node = &doctor.Node{
 		Root: f.root, Given: f.Given, StateDir: f.stateDir, Version: version, Embedded: embeddedPlugins(),
-		PodResources: f.podResources, KubeletDir: f.kubeletDir, Metrics: f.metrics, DeviceConfig: f.plugin.config,
+		PodResources: f.seen(f.podResources), KubeletDir: f.seen(f.kubeletDir), Metrics: f.metrics, DeviceConfig: f.seen(f.plugin.config),
 		BootIDPath: "/proc/sys/kernel/random/boot_id", Now: time.Now,
 	}
 	node.Unseen = f.unseen()

@@ -26,8 +26,9 @@ func (f *doctorFlags) deviceChecks(stateDir string) []doctor.Check {
 }
 
 func (f *doctorFlags) checkDevices(ctx context.Context, stateDir string) []doctor.Finding {
-	if !there(f.plugin.config) {
-		return []doctor.Finding{{State: doctor.NA, What: f.plugin.config + " does not exist: no devices are offered"}}
+	config := f.seen(f.plugin.config)
+	if !there(config) {
+		return []doctor.Finding{{State: doctor.NA, What: config + " does not exist: no devices are offered"}}
 	}
 	pfs, err := provision.ReadStatus(stateDir)
 	if err != nil {
@@ -35,7 +36,7 @@ func (f *doctorFlags) checkDevices(ctx context.Context, stateDir string) []docto
 	}
 	i := inventory(f.plugin.sys, stateDir)
 	look := &deviceplugin.Manager{
-		Sys: i.Sys, Kernel: i.Kernel, Claims: i.Claims, ConfigPath: f.plugin.config, Prefix: f.plugin.prefix,
+		Sys: i.Sys, Kernel: i.Kernel, Claims: i.Claims, ConfigPath: config, Prefix: f.plugin.prefix,
 		Holders:  func() (map[string]string, time.Time) { return nil, time.Time{} },
 		Withhold: func(pf *sriov.PF, pci string) string { return provision.Withheld(pfs, pf, pci) },
 		Log:      discard(), Now: time.Now,
@@ -55,7 +56,7 @@ func (f *doctorFlags) checkDevices(ctx context.Context, stateDir string) []docto
 		return out
 	}
 	if len(resources) == 0 {
-		return []doctor.Finding{{State: doctor.Warn, What: "no device of this node is in a resource of " + f.plugin.config, Remedy: "see why with multiplexerd devices"}}
+		return []doctor.Finding{{State: doctor.Warn, What: "no device of this node is in a resource of " + config, Remedy: "see why with multiplexerd devices"}}
 	}
 	return []doctor.Finding{{State: doctor.OK, What: strings.Join(resources, ", ")}}
 }
@@ -83,7 +84,7 @@ func offered(p *deviceplugin.Preview) (resources []string, wrong []doctor.Findin
 
 // unregistered names the resources that kubelet has not.
 func (f *doctorFlags) unregistered(ctx context.Context, resources []string) []doctor.Finding {
-	devices := &kubelet.Resources{Socket: f.podResources, Log: discard()}
+	devices := &kubelet.Resources{Socket: f.seen(f.podResources), Log: discard()}
 	defer func() { _ = devices.Close() }() // nothing was sent that could be lost
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

@@ -25,6 +25,7 @@ type doctorOn struct {
 	tree                *cards.Tree
 	kubelet             *kubelettest.Kubelet
 	root, config, state string
+	defaults            bool // kubelet's socket and the device plugin's file are where they are without flags
 }
 
 func newDoctorOn(t *testing.T, config string) *doctorOn {
@@ -53,10 +54,11 @@ func (d *doctorOn) run(more ...string) (string, error) {
 	cmd := command()
 	cmd.SetOut(&out)
 	cmd.SetErr(&bytes.Buffer{})
-	cmd.SetArgs(append([]string{
-		"doctor", "--host-root", d.root, "--state-dir", "/state", "--sysfs", d.tree.Dir(), "--device-config", d.config,
-		"--pod-resources-socket", d.kubelet.Socket(), "--metrics-address", "", "-o", "json",
-	}, more...))
+	args := []string{"doctor", "--host-root", d.root, "--state-dir", "/state", "--sysfs", d.tree.Dir(), "--metrics-address", "", "-o", "json"}
+	if !d.defaults { // paths of the node
+		args = append(args, "--device-config", "/devices.json", "--pod-resources-socket", strings.TrimPrefix(d.kubelet.Socket(), d.root))
+	}
+	cmd.SetArgs(append(args, more...))
 	err := cmd.Execute()
 	return out.String(), err
 }

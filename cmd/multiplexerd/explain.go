@@ -118,14 +118,6 @@ func (f *explainFlags) explainer() (e *explain.Explainer, done func(), err error
 	return e, done, nil
 }
 
-// where is where this process sees the plugin's directory.
-func (f *lookFlags) where(config *network.Config) string {
-	if f.stateDir != "" {
-		return f.at(f.stateDir)
-	}
-	return f.at(config.StateDir)
-}
-
 // configuration is the plugin's, as it is on the node; the defaults where it
 // is not there, since pods may have networks all the same.
 func (f *nodeFlags) configuration() (*network.Config, error) {

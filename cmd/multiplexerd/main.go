@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
-	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
 var version = "dev" // set by the linker
@@ -36,13 +35,25 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: false,
 	}
-	root.AddCommand(runCommand(), journalCommand(), vfsCommand(), devicesCommand(), installCommand(), uninstallCommand(), migrateCommand(), pauseCommand(), awaitCommand())
+	root.AddCommand(runCommand(), journalCommand(), vfsCommand(), devicesCommand(), installCommand(), uninstallCommand(), migrateCommand(), versionCommand(), pauseCommand(), awaitCommand())
 	addLook(root)
 	return root
 }
 
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, as --version does",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s version %s\n", cmd.Root().Name(), version)
+			return err
+		},
+	}
+}
+
 func journalCommand() *cobra.Command {
-	var stateDir string
+	f := &placeFlags{}
 	cmd := &cobra.Command{
 		Use:   "journal [CONTAINERID]",
 		Short: "List the containers that hold networks, or the attachments of one",
@@ -52,7 +63,11 @@ The beginning of a container ID will do.`,
   multiplexerd journal 4c1f0e9d2b7a`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store := &journal.Store{Dir: stateDir, Now: time.Now}
+			dir, err := f.place()
+			if err != nil {
+				return err
+			}
+			store := &journal.Store{Dir: dir, Now: time.Now}
 			if len(args) == 0 {
 				return listContainers(cmd.OutOrStdout(), store)
 			}
@@ -63,13 +78,13 @@ The beginning of a container ID will do.`,
 			return listAttachments(cmd.OutOrStdout(), store, container)
 		},
 	}
-	cmd.Flags().StringVar(&stateDir, "state-dir", network.DefaultStateDir, "stateDir of multiplexer's configuration")
+	f.add(cmd.Flags())
 	return cmd
 }
 
 func listContainers(out io.Writer, store *journal.Store) error {
 	if _, err := os.Stat(store.Dir); err != nil {
-		return fmt.Errorf("%w; --state-dir has to be stateDir of multiplexer's configuration", err)
+		return fmt.Errorf("%w: nothing was attached on this node yet, or its stateDir is another one (--state-dir)", err)
 	}
 	containers, err := store.Containers()
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/kubelet"
-	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
 // vfsFlags are the flags of `vfs`.
 type vfsFlags struct {
-	output, stateDir, sys, podResources string
+	placeFlags
+	output, sys, podResources string
 }
 
 func vfsCommand() *cobra.Command {
@@ -43,11 +43,6 @@ that went to a pod themselves: what they are, in which state, and whose.
   multiplexerd vfs -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if cmd.Flags().Changed("state-dir") {
-				if _, err := os.Stat(f.stateDir); err != nil {
-					return fmt.Errorf("%w; --state-dir has to be stateDir of multiplexer's configuration", err)
-				}
-			}
 			return f.list(cmd.OutOrStdout())
 		},
 	}
@@ -59,8 +54,8 @@ that went to a pod themselves: what they are, in which state, and whose.
 
 // addWhere adds the flags that other lists of devices have too.
 func (f *vfsFlags) addWhere(flags *pflag.FlagSet) {
+	f.add(flags)
 	flags.StringVarP(&f.output, "output", "o", "table", "table or json")
-	flags.StringVar(&f.stateDir, "state-dir", network.DefaultStateDir, "stateDir of multiplexer's configuration")
 	flags.StringVar(&f.podResources, "pod-resources-socket", "/var/lib/kubelet/pod-resources/kubelet.sock", "kubelet's pod-resources socket, to tell which VFs are allocated")
 }
 
@@ -76,10 +71,11 @@ func inventory(sys, stateDir string) sriov.Inventory {
 // holders are the pods that kubelet gave devices to. A node may have no
 // kubelet, and VFs are listed without it.
 func (f *vfsFlags) holders() map[string]string {
-	if _, err := os.Stat(f.podResources); err != nil {
+	socket := f.seen(f.podResources)
+	if _, err := os.Stat(socket); err != nil {
 		return nil
 	}
-	devices := &kubelet.Resources{Socket: f.podResources, Log: slog.New(slog.DiscardHandler)}
+	devices := &kubelet.Resources{Socket: socket, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	holders, err := devices.Holders(ctx)
@@ -94,8 +90,11 @@ func (f *vfsFlags) list(out io.Writer) error {
 	if err := oneOf("--output", f.output, "table", "json"); err != nil {
 		return err
 	}
-	i := inventory(f.sys, f.stateDir)
-	var err error
+	dir, err := f.place()
+	if err != nil {
+		return err
+	}
+	i := inventory(f.sys, dir)
 	if i.Boot, err = podns.BootID("/proc/sys/kernel/random/boot_id"); err != nil {
 		return err
 	}

@@ -77,3 +77,13 @@ func TestMigrateWithoutAFile(t *testing.T) {
 		}
 	}
 }
+
+// Both say the same: which of the two it is, nobody remembers.
+func TestVersion(t *testing.T) {
+	n := newTree(t)
+	flag, _, err := n.run("--version")
+	word, _, wordErr := n.run("version")
+	if err != nil || wordErr != nil || flag != word || !strings.Contains(word, version) {
+		t.Errorf("%q, %v; %q, %v", flag, err, word, wordErr)
+	}
+}

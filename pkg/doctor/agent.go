@@ -31,6 +31,9 @@ func (s *sight) checkAgent(ctx context.Context) []Finding {
 	if errors.Is(err, agentapi.ErrProtocol) {
 		return []Finding{fail("give agent, plugin and this tool one version: see that the DaemonSet's rollout has ended, or run multiplexerd install", "%s", err)}
 	}
+	if err != nil && s.absent() {
+		return notHere()
+	}
 	if err != nil {
 		return []Finding{fail("start the agent, or see its log; on a node without one, set agentSocket to \"\"", "%s", err)}
 	}

@@ -111,7 +111,15 @@ func (s *sight) confFindings() []Finding {
 		return s.confByHand()
 	}
 	if s.uninstalled() {
-		return []Finding{fail(install.Again, "multiplexer was uninstalled from this node%s: new pods get the cluster network alone", s.uninstall.When())}
+		again := "run multiplexerd install"
+		if s.uninstall.Installation != "" {
+			again = install.Again
+		}
+		return []Finding{fail(again, "multiplexer was uninstalled from this node%s: new pods get the cluster network alone", s.uninstall.When())}
+	}
+	if s.absent() {
+		return []Finding{fail("run multiplexerd install, or apply deploy/install.yaml; if its agent runs here, its log says what it waits for",
+			"multiplexer is not on this node: new pods get the cluster network alone")}
 	}
 	state := Warn
 	if !s.report.First || s.placed == nil {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
+	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
@@ -211,6 +213,10 @@ func stateTroubles() []trouble {
 		{"an uninstalled plugin", uninstalled, "plugin", NA, "it was uninstalled"},
 		{"the state of an uninstalled node", uninstalled, "state", OK, "/state"},
 		{"another stateDir", func(b *bed) { b.StateDir = "/elsewhere" }, "state", Warn, "/elsewhere does not exist"},
+		{"a stateDir that uninstall refuses", func(b *bed) {
+			b.StateDir = "/elsewhere"
+			b.must(os.Mkdir(b.at("/elsewhere"), 0o700))
+		}, "state", Warn, "--state-dir is /elsewhere, and stateDir of " + conf + " is " + stateDir},
 
 		{"no agent", func(b *bed) { b.agent(); b.must(os.Remove(b.at("/run/agent.sock"))) }, "agent", Fail, "connect: no such file"},
 		{"a dead agent", func(b *bed) { b.agent() }, "agent", Fail, "connection refused"},
@@ -282,6 +288,93 @@ func uninstalled(b *bed) {
 	b.must(os.Remove(b.at("/opt/cni/bin/multiplexer")))
 }
 
+// never makes the node one that multiplexer was never on.
+func never(b *bed) {
+	b.must(os.RemoveAll(b.at(stateDir)))
+	b.must(os.Remove(b.at(conf)))
+	b.must(os.Remove(b.at("/opt/cni/bin/multiplexer")))
+	b.StateDir = stateDir // whatever this machine has
+}
+
+// Where multiplexer is not, one finding says so, and how to have it. Nothing of
+// it is missing there.
+func TestNodeWithoutMultiplexer(t *testing.T) {
+	for name, c := range map[string]struct {
+		make          func(*bed)
+		words, remedy string
+		longer        bool
+	}{
+		"never":          {never, "multiplexer is not on this node", "multiplexerd install", false},
+		"uninstalled":    {uninstalled, "was uninstalled from this node", "multiplexerd install", false},
+		"of a DaemonSet": {func(b *bed) { uninstalled(b); b.edit(stateDir+"/uninstalling", "{", `{"installation":"uid",`) }, "was uninstalled", "kubectl delete -f", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			c.make(b)
+			b.agent()
+			b.PodResources = b.at("/none.sock")
+			for _, row := range b.Look(t.Context()).Rows {
+				if row.Check != "conf" {
+					if row.State != OK && row.State != NA {
+						t.Errorf("%+v", row)
+					}
+					continue
+				}
+				if row.State != Fail || !strings.Contains(row.What, c.words) || !strings.Contains(row.Remedy, c.remedy) || len(row.Remedy) > 130 && !c.longer {
+					t.Errorf("%+v", row)
+				}
+			}
+			if n := len(b.find("conf")); n != 1 {
+				t.Errorf("%d findings", n)
+			}
+		})
+	}
+}
+
+// What does it where no agent marks what is left over.
+func TestLeftOverWithoutAgent(t *testing.T) {
+	for name, c := range map[string]struct {
+		socket string
+		marked bool
+		has    string
+	}{
+		"an agent": {"/run/agent.sock", false, "the agent marks it"}, "none": {"", false, "touch " + stateDir + "/release/c1"},
+		"none, marked": {"", true, "with its next calls"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			b.options(map[string]any{"agentSocket": c.socket})
+			b.journal("c1", "/run/netns/gone", (*journal.Entry).Ready)
+			if c.marked {
+				b.file(stateDir+"/release/c1", "", 0o600)
+			}
+			f := b.find("journals")[0]
+			if remedy := strings.ReplaceAll(f.Remedy, b.Root, ""); !strings.Contains(remedy, c.has) || strings.Contains(remedy, "see that the agent runs") != (c.socket != "") {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+// unreachable is an API server that does not answer.
+type unreachable struct{ err error }
+
+func (u unreachable) May(context.Context, k8sclient.Right) (bool, error) { return false, u.err }
+func (u unreachable) Definitions(context.Context) ([]k8sclient.Definition, error) {
+	return nil, u.err
+}
+
+// The kind is to be applied where it is the kind that is missing.
+func TestDefinitionsRemedy(t *testing.T) {
+	for err, applies := range map[error]bool{k8sclient.ErrNoKind: true, errors.New("connection refused"): false} {
+		b := newBed(t)
+		b.Cluster = unreachable{err}
+		if f := b.find("definitions")[0]; f.State != Fail || strings.Contains(f.Remedy, "apply ") != applies || !applies && !strings.Contains(f.Remedy, "can be reached") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 // otherAgent is one that speaks another protocol.
 func otherAgent(b *bed, protocol int) {
 	b.agent()
@@ -314,6 +407,10 @@ func deviceTroubles() []trouble {
 	}
 	return []trouble{
 		{"no kubelet", func(b *bed) { b.PodResources = b.at("/none.sock") }, "kubelet", Warn, "does not exist"},
+		{"no kubelet, where no agent asks it", func(b *bed) {
+			b.options(map[string]any{"agentSocket": ""})
+			b.PodResources = b.at("/none.sock")
+		}, "kubelet", NA, `agentSocket is ""`},
 		{"a dead kubelet", func(b *bed) { b.kubelet.RequireStop(b.T) }, "kubelet", Warn, "nobody listens"},
 		{"a dead kubelet that is needed", func(b *bed) { b.kubelet.RequireStop(b.T); resource(b) }, "kubelet", Fail, "kube-system/d need it"},
 		{"a kubelet that hangs", func(b *bed) { b.kubelet.Freeze(); b.Cleanup(b.kubelet.Thaw) }, "kubelet", Warn, "gave no answer in time"},

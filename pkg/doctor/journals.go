@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -55,7 +56,7 @@ func (s *sight) checkJournals(context.Context) []Finding {
 		if c.contents != nil {
 			life = s.life(c.contents.Header.Ref(), boot)
 		}
-		switch f := c.judge(life, marked); {
+		switch f := s.judge(c, life, marked); {
 		case f != nil:
 			wrong = append(wrong, *f)
 		case life == unknown:
@@ -69,7 +70,7 @@ func (s *sight) checkJournals(context.Context) []Finding {
 }
 
 // judge says what is wrong with one container, or nil.
-func (c *container) judge(life life, marked []string) *Finding {
+func (s *sight) judge(c *container, life life, marked []string) *Finding {
 	if c.err != nil {
 		remedy := "upgrade the plugin on this node if it is of a later format; else delete the pod"
 		if lockfile.Irregular(c.err) {
@@ -97,11 +98,7 @@ func (c *container) judge(life life, marked []string) *Finding {
 	case j.Releasing != "":
 		f = warn(retried+"if it stays, see the runtime's log", "container %s: %s", who, j.State())
 	case life == gone:
-		state := "the plugin releases it with its next calls"
-		if !slices.Contains(marked, c.id) {
-			state = "the agent marks it for release within two sweeps, and the plugin releases it then"
-		}
-		f = warn(state+"; see that the agent runs", "container %s is left over: its namespace is gone, and %s not", who, attachments(j))
+		f = warn(s.released(c.id, marked), "container %s is left over: its namespace is gone, and %s not", who, attachments(j))
 	case !j.Complete:
 		f = warn("the runtime repeats the ADD or deletes the sandbox; if it stays, delete the pod", "container %s: %s", who, j.State())
 	case j.Damaged > 0:
@@ -110,6 +107,21 @@ func (c *container) judge(life life, marked []string) *Finding {
 		return nil
 	}
 	return &f
+}
+
+// released says what releases a container that is left over.
+func (s *sight) released(id string, marked []string) string {
+	const agent = "; see that the agent runs"
+	alone := s.config.AgentSocket == ""
+	switch is := slices.Contains(marked, id); {
+	case is && alone:
+		return "the plugin releases it with its next calls"
+	case is:
+		return "the plugin releases it with its next calls" + agent
+	case alone:
+		return "the runtime's DEL or GC releases it (CRI-O has a GC, containerd has none); by hand: touch " + filepath.Join(s.stateDir(), "release", id) + ", and the plugin does with its next DEL, GC or STATUS"
+	}
+	return "the agent marks it for release within two sweeps, and the plugin releases it then" + agent
 }
 
 // judgeHidden says the same of one whose journal lacks a plan line: no call but

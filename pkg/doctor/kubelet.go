@@ -18,6 +18,9 @@ import (
 // directories where device plugins register. Only networks with devices, and
 // the device plugin, need any of it.
 func (s *sight) checkKubelet(ctx context.Context) []Finding {
+	if s.config.AgentSocket == "" {
+		return []Finding{na("agentSocket is \"\": devices cannot be handed out, and nobody asks kubelet for them")}
+	}
 	needed := s.needsDevices(ctx)
 	devices := &kubelet.Resources{Socket: s.PodResources, Log: slog.New(slog.DiscardHandler)}
 	defer func() { _ = devices.Close() }() // nothing was sent that could be lost
@@ -32,6 +35,9 @@ func (s *sight) checkKubelet(ctx context.Context) []Finding {
 		wrong = append(wrong, f)
 	}
 	_, err := devices.Holders(ctx)
+	if err != nil && s.absent() {
+		return notHere()
+	}
 	if err != nil {
 		add(err, "")
 		return append(wrong, s.kubeletDirs()...)

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/agentapi"
@@ -118,6 +119,18 @@ func (n *Node) see() *sight {
 
 // uninstalled reports whether multiplexer was taken off this node on purpose.
 func (s *sight) uninstalled() bool { return s.uninstall != nil && s.placed == nil }
+
+// absent reports whether multiplexer is not on this node: nothing of it is
+// missing then.
+func (s *sight) absent() bool {
+	return s.uninstalled() || errors.Is(s.placedErr, errNoConf) && !s.exists(s.at(s.pluginPath()))
+}
+
+// pluginPath is the node's path of our executable.
+func (s *sight) pluginPath() string { return filepath.Join(s.paths.BinDir, install.PluginName) }
+
+// notHere is for checks of what belongs to an installation.
+func notHere() []Finding { return []Finding{na("multiplexer is not on this node: see conf")} }
 
 // errNoConf says that the runtime does not call multiplexer at all.
 var errNoConf = errors.New("no file of the runtime's directory names multiplexer")

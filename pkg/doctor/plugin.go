@@ -8,11 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/multiplexer-cni/multiplexer/pkg/install"
 )
 
 // checkPlugin runs the plugin for its version.
@@ -20,12 +17,14 @@ func (s *sight) checkPlugin(ctx context.Context) []Finding {
 	if s.pathsErr != nil {
 		return []Finding{na("the runtime's directory is not known")}
 	}
-	path := filepath.Join(s.paths.BinDir, install.PluginName)
+	path := s.pluginPath()
 	const remedy = "run multiplexerd install, or set --cni-bin-dir to the runtime's directory"
 	version, err := pluginVersion(ctx, s.at(path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && s.uninstalled():
 		return []Finding{na("it was uninstalled: see conf")}
+	case errors.Is(err, fs.ErrNotExist) && s.absent():
+		return notHere()
 	case errors.Is(err, fs.ErrNotExist):
 		return []Finding{fail(remedy, "%s is missing: no pod can start", path)}
 	case err != nil:

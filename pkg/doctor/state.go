@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
+	"github.com/multiplexer-cni/multiplexer/pkg/k8sclient"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -23,16 +24,18 @@ const (
 // checkState is about the directory of the journals.
 func (s *sight) checkState(context.Context) []Finding {
 	dir := s.stateDir()
+	wrong := s.otherState()
 	info, err := os.Stat(dir)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && s.absent():
+		return notHere()
 	case errors.Is(err, fs.ErrNotExist):
-		return []Finding{warn("run multiplexerd install; if it is elsewhere, correct stateDir or --state-dir", "%s does not exist yet", dir)}
+		return append(wrong, warn("run multiplexerd install; if it is elsewhere, correct stateDir or --state-dir", "%s does not exist yet", dir))
 	case err != nil:
 		return []Finding{fail("run this as root", "%s", err)}
 	case !info.IsDir():
 		return []Finding{fail("take it away, or set stateDir", "%s is no directory", dir)}
 	}
-	var wrong []Finding
 	if err = unix.Access(dir, unix.W_OK); err != nil {
 		wrong = append(wrong, fail("make it writable: no pod with networks starts without a journal", "%s cannot be written to: %s", dir, err))
 	}
@@ -49,6 +52,15 @@ func (s *sight) checkState(context.Context) []Finding {
 			"the node is being uninstalled%s: pods that ask for networks wait", s.uninstall.When()))
 	}
 	return orOK(wrong, "%s, writable, root's alone", dir)
+}
+
+// otherState is for another directory than the plugin's.
+func (s *sight) otherState() []Finding {
+	if s.StateDir == "" || s.placed == nil || s.configErr != nil || filepath.Clean(s.StateDir) == filepath.Clean(s.config.StateDir) {
+		return nil
+	}
+	return []Finding{warn("leave --state-dir out; if it is the agent's, make the two one directory: uninstall refuses it",
+		"--state-dir is %s, and stateDir of %s is %s, where the plugin has its journals", s.StateDir, s.placed.Path, s.config.StateDir)}
 }
 
 func (s *sight) exists(path string) bool {
@@ -133,7 +145,11 @@ func (s *sight) checkDefinitions(ctx context.Context) []Finding {
 	}
 	all, err := s.Cluster.Definitions(ctx)
 	if err != nil {
-		return []Finding{fail("apply deploy/network-attachment-definitions.yaml; see also the rights above", "%s", err)}
+		remedy := "see the rights above, and that the API server can be reached from here"
+		if errors.Is(err, k8sclient.ErrNoKind) {
+			remedy = "apply deploy/network-attachment-definitions.yaml"
+		}
+		return []Finding{fail(remedy, "%s", err)}
 	}
 	return []Finding{ok("%d NetworkAttachmentDefinitions", len(all))}
 }
@@ -143,6 +159,9 @@ func (s *sight) checkDefinitions(ctx context.Context) []Finding {
 func (s *sight) checkRanges(context.Context) []Finding {
 	if s.config.Routing.Mode == network.RoutingPlain {
 		return []Finding{na("routing.mode is plain: routes are left as the networks set them")}
+	}
+	if s.absent() {
+		return notHere()
 	}
 	ranges := s.ranges()
 	const remedy = "name the ranges of pods and Services in clusterCIDRs, or in the agent's --cluster-cidrs"

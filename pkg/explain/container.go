@@ -76,8 +76,8 @@ func reasons(attachments int, annotations map[string]string, chained bool) []why
 	}
 	first := attachments - len(selections)
 	for i, s := range selections {
-		if first+i < 0 {
-			continue
+		if first+i < 0 || first+i == 0 && !chained {
+			continue // an ADD that did not come to them
 		}
 		w := &out[first+i]
 		w.by = fmt.Sprintf("the annotation, network %d", i+1)

@@ -158,7 +158,7 @@ func TestPlannedFromFiles(t *testing.T) {
 	file(n.Config.ClusterConfDir, "10-pods.conf", `{"cniVersion":"1.0.0","name":"pods","type":"bridge"}`)
 	n.journal("c", "/run/netns/gone", second, func(*journal.Entry) error { return nil })
 	x := n.explain("shop/web")
-	if !strings.Contains(x.Planned.Error, `no network of the name "a"`) || x.Planned.Remedy == "" || len(x.Planned.Networks) != 1 {
+	if !strings.Contains(x.Planned.Error, `no network of the name "a"`) || !strings.HasPrefix(x.Planned.Remedy, "add the file") || len(x.Planned.Networks) != 1 {
 		t.Errorf("%+v", x.Planned)
 	}
 	file(n.Config.ConfDir, "a.conf", `{"cniVersion":"1.0.0","name":"a","type":"macvlan"}`)
@@ -192,7 +192,8 @@ func TestReasons(t *testing.T) {
 			[]string{"annotation " + network.DefaultNetworkAnnotation, "the annotation, network 1"}},
 		{2, map[string]string{}, false, []string{cluster, "the configuration or the namespace, for every pod of it"}},
 		{2, nil, false, []string{cluster, every}},
-		{1, map[string]string{network.NetworksAnnotation: "a,b,c"}, false, []string{"the annotation, network 3"}},
+		{1, map[string]string{network.NetworksAnnotation: "a,b,c"}, true, []string{"the annotation, network 3"}},
+		{1, map[string]string{network.NetworksAnnotation: "a"}, false, []string{cluster}}, // its ADD did not come to the others
 		{2, map[string]string{network.NetworksAnnotation: "["}, false, []string{cluster, every}},
 	} {
 		var got []string
@@ -260,6 +261,27 @@ func TestRoutingByPlan(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, c.NICs); diff != "" || c.Kernel || !strings.Contains(c.Unread, "gone") || len(c.Warnings) != 1 {
 		t.Errorf("%s, %+v", diff, c)
+	}
+}
+
+// A cluster network that failed, and could not be undone, is the journal's only
+// one: the annotation's come later. A chained one is not in it.
+func TestClusterNetworkAlone(t *testing.T) {
+	n := newNode(t)
+	entry, err := n.Store.Create(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = entry.Begin(journal.Header{Container: "c", IfName: "eth0", Netns: "/run/netns/gone", Boot: "boot", Pod: "shop/web"})
+	_, planErr := entry.Plan(network.Attachment{
+		List: network.List{Name: "pods"}, Reference: "pods", IfName: "eth0", Cluster: true,
+		CapabilityArgs: asks(t, map[string]string{network.NetworksAnnotation: "a"}),
+	})
+	if err = errors.Join(err, planErr, entry.Adding(0), entry.Release("ADD"), entry.Deleting(0), entry.Failed(0, errors.New("bad")), entry.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.explain("shop/web").Containers[0].Networks[0].By; got != "the cluster network" {
+		t.Errorf("by %q", got)
 	}
 }
 

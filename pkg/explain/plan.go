@@ -50,7 +50,8 @@ func (q *inquiry) plan(ctx context.Context) {
 	if err != nil { // the list is not whole: it ends before the annotation's networks
 		annotations = map[string]string{network.DefaultNetworkAnnotation: pod.Annotations[network.DefaultNetworkAnnotation]}
 	}
-	whys := reasons(len(list), annotations, false)
+	chained := len(list) > 0 && !list[0].Cluster
+	whys := reasons(len(list), annotations, chained)
 	for i := range list {
 		n := planned(&list[i], whys[i])
 		n.Device = plannedDevice(&list[i], whys[i].choice)
@@ -189,6 +190,8 @@ func (q *inquiry) remedyOf(err error) string {
 	switch {
 	case errors.Is(err, plan.ErrNoDefinition) && q.hidden(q.Config.ConfDir) && strings.Contains(err.Error(), q.Config.ConfDir):
 		return q.Config.ConfDir + " is not mounted here: the file may be on the node; run multiplexerd explain there"
+	case errors.Is(err, plan.ErrNoDefinition) && q.Ask == nil:
+		return "add the file to " + q.Config.ConfDir + ", or correct the annotation; the pod's next try finds it"
 	case errors.Is(err, plan.ErrNoDefinition):
 		return "create the definition, or correct the annotation; the pod's next try finds it"
 	case errors.Is(err, network.Again):

@@ -29,6 +29,10 @@ func Migrate(conf []byte, source string) (options json.RawMessage, warnings []st
 	m.set("namespaceIsolation", false)
 	m.set("routing", map[string]string{"mode": network.RoutingPlain})
 	m.set("confDir", "/etc/cni/multus/net.d")
+	if own := m.in["namespaceIsolation"]; own == nil || string(own) == "null" {
+		m.warn("namespaceIsolation", "false is added: as with Multus, pods may name definitions of other namespaces")
+	}
+	m.warn("routing", `{"mode":"plain"} is added: as with Multus, routes are left as the networks set them`)
 	for _, key := range slices.Sorted(maps.Keys(m.in)) {
 		m.take(key, m.in[key])
 	}
@@ -184,7 +188,7 @@ func multusOnly() map[string]string {
 		"chrootDir":                "plugins run in the node's own namespaces",
 		"perNodeCertificate":       "the agent uses its ServiceAccount's token, in memory",
 		"connectionLimit":          "plugins do not run in the agent",
-		"metricsPort":              "multiplexerd has a flag for it",
+		"metricsPort":              "--metrics-address of multiplexerd run says where metrics are",
 		"enablePprof":              "multiplexerd has no such thing",
 		"multusConfigFile":         "install makes the conf",
 		"multusKubeconfigFileHost": "no token or kubeconfig is kept on disk",
@@ -239,8 +243,13 @@ func (m *migration) chooseCluster() error {
 	master := m.text("multusMasterCNI") + m.text("multusMasterCNIFile")
 	switch ref := m.text("clusterNetwork"); {
 	case ref != "":
-		if filepath.IsAbs(ref) {
+		switch {
+		case filepath.IsAbs(ref):
 			ref = m.onNode("clusterNetwork", ref)
+		case strings.Contains(ref, "/"):
+			m.warn("clusterNetwork", ref+" is a NetworkAttachmentDefinition's name, which install refuses: write its spec.config to a file of the node, and name that file's path")
+		default:
+			m.warn("clusterNetwork", ref+" is a name: install knows it if a file of the runtime's directory has it inside; of another file, or of a NetworkAttachmentDefinition, name a file's path")
 		}
 		m.set("clusterNetwork", ref)
 		if len(delegates) > 0 {

@@ -19,27 +19,27 @@ func TestMigrate(t *testing.T) {
 			want: `{"binDir":"/opt/multus/bin","capabilities":{"portMappings":true},"confDir":"/etc/cni/multus/net.d","globalNamespaces":"shared,infra",
 				"logFile":"/var/log/multus.log","logLevel":"verbose","logToStderr":false,"namespaceIsolation":true,
 				"readinessindicatorfile":"/run/flannel/subnet.env","routing":{"mode":"plain"}}`,
-			warns: []string{`"kubeconfig" is left out`, `"delegates[0]" (network "cbr0") is left out`},
+			warns: []string{`"routing" {"mode":"plain"} is added`, `"kubeconfig" is left out`, `"delegates[0]" (network "cbr0") is left out`},
 		},
 		"thin.conflist": {
 			want: `{"clusterNetwork":"/etc/cni/net.d/99-weave.conf","cniDir":"/srv/multus","confDir":"/etc/cni/site.d","defaultNetworks":["metrics","logs"],"multusNamespace":"net-admin",
 				"namespaceIsolation":false,"routing":{"mode":"plain"},"systemNamespaces":["kube-system","admin"]}`,
-			warns: []string{`"Note1" is no key of Multus`, `"auxiliaryCNIChainName" is left out`, `"logOptions" is left out`, `"retryDeleteOnError" is left out`, `"delegates" is left out, as Multus does`},
+			warns: []string{`"namespaceIsolation" false is added`, `"routing" {"mode":"plain"} is added`, `"Note1" is no key of Multus`, `"auxiliaryCNIChainName" is left out`, `"logOptions" is left out`, `"retryDeleteOnError" is left out`, `"delegates" is left out, as Multus does`},
 		},
 		"thick-daemon.json": {
 			want: `{"confDir":"/etc/cni/multus/net.d","logLevel":"verbose","logToStderr":true,"namespaceIsolation":false,
 				"readinessindicatorfile":"/run/flannel/subnet.env","routing":{"mode":"plain"}}`,
-			warns: []string{`"chrootDir"`, `"cniDir" /hostroot/var/lib/cni/multus is inside Multus's container; /var/lib/cni/multus`, `"connectionLimit"`, `"metricsPort"`, `"multusConfigFile"`, `"readinessindicatorfile" /host/run/flannel`, `"socketDir"`},
+			warns: []string{`"namespaceIsolation" false is added`, `"routing" {"mode":"plain"} is added`, `"chrootDir"`, `"cniDir" /hostroot/var/lib/cni/multus is inside Multus's container; /var/lib/cni/multus`, `"connectionLimit"`, `"metricsPort" is left out: --metrics-address of multiplexerd run`, `"multusConfigFile"`, `"readinessindicatorfile" /host/run/flannel`, `"socketDir"`},
 		},
 		"thick-shim.conf": {
 			want: `{"capabilities":{"bandwidth":true,"portMappings":true},"clusterNetwork":"/etc/cni/net.d/10-flannel.conflist","confDir":"/etc/cni/multus/net.d",
 				"logLevel":"verbose","logToStderr":true,"namespaceIsolation":false,"routing":{"mode":"plain"}}`,
-			warns: []string{`"daemonSocketDir"`, `/etc/cni/net.d/10-flannel.conflist is taken for the node's path`},
+			warns: []string{`"namespaceIsolation" false is added`, `"routing" {"mode":"plain"} is added`, `"daemonSocketDir"`, `/etc/cni/net.d/10-flannel.conflist is taken for the node's path`},
 		},
 		"openshift-daemon.json": {
 			want: `{"binDir":"/var/lib/cni/bin","clusterNetwork":"/run/multus/cni/net.d","confDir":"/etc/cni/multus/net.d","globalNamespaces":"default,openshift-multus",
 				"logLevel":"verbose","logToStderr":true,"namespaceIsolation":true,"readinessindicatorfile":"/run/multus/cni/net.d/10-ovn-kubernetes.conf","routing":{"mode":"plain"}}`,
-			warns: []string{`"auxiliaryCNIChainName"`, `"chrootDir"`, `"daemonSocketDir"`, `"multusConfigFile"`, `"perNodeCertificate"`, `10-ovn-kubernetes.conf is inside Multus's container`, `"socketDir"`, `/run/multus/cni/net.d is taken for the node's path`},
+			warns: []string{`"routing" {"mode":"plain"} is added`, `"auxiliaryCNIChainName"`, `"chrootDir"`, `"daemonSocketDir"`, `"multusConfigFile"`, `"perNodeCertificate"`, `10-ovn-kubernetes.conf is inside Multus's container`, `"socketDir"`, `/run/multus/cni/net.d is taken for the node's path`},
 		},
 	}
 	for name, test := range tests {
@@ -73,6 +73,21 @@ func TestMigrate(t *testing.T) {
 				t.Errorf("%v: %s", err, conf)
 			}
 		})
+	}
+}
+
+// What install would refuse is said at once: of names it knows those of the
+// runtime's directory alone.
+func TestMigrateOfAName(t *testing.T) {
+	for ref, want := range map[string]string{
+		"kube-system/calico-nad": `"clusterNetwork" kube-system/calico-nad is a NetworkAttachmentDefinition's name, which install refuses`,
+		"calico":                 `"clusterNetwork" calico is a name: install knows it if a file of the runtime's directory has it`,
+	} {
+		options, warnings, err := Migrate([]byte(`{"type":"multus","clusterNetwork":"`+ref+`"}`), "m")
+		if err != nil || !strings.Contains(string(options), ref) {
+			t.Errorf("%v: %s", err, options)
+		}
+		wantText(t, strings.Join(warnings, "\n"), want)
 	}
 }
 
