@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/journal"
@@ -69,7 +70,9 @@ func (a attached) podOf(container string, c *journal.Contents) install.Pod {
 		pod.Networks = append(pod.Networks, "its journal is damaged: delete the pod")
 	}
 	if c.Releasing != "" && len(pod.Networks) == 0 {
-		pod.Networks = append(pod.Networks, "its release is unfinished: "+c.State())
+		// Who is waited for is told anew when this changes: each try is no news.
+		state, _, _ := strings.Cut(c.State(), ", tries:")
+		pod.Networks = append(pod.Networks, "its release is unfinished: "+state)
 	}
 	return pod
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
+	"github.com/multiplexer-cni/multiplexer/pkg/resource"
 )
 
 // nodeFlags say where the runtime of a node looks, and where the node is.
@@ -37,6 +40,9 @@ func (f *nodeFlags) add(flags *pflag.FlagSet) {
 func (f *nodeFlags) detect() (install.Paths, error) {
 	if !filepath.IsAbs(f.root) {
 		return install.Paths{}, fmt.Errorf("--host-root %q: want an absolute path", f.root)
+	}
+	if info, err := os.Stat(f.root); err != nil || !info.IsDir() {
+		return install.Paths{}, fmt.Errorf("--host-root %q: no such directory", f.root)
 	}
 	return install.Detect(f.root, f.Given)
 }
@@ -77,9 +83,12 @@ Done anew it corrects both. The agent of a DaemonSet does the same by itself
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
+			if err := notNegative(timeout); err != nil {
+				return err
+			}
 			ctx, cancel := within(ctx, timeout)
 			defer cancel()
-			return f.once(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return f.once(ctx, timeout, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f.add(cmd.Flags())
@@ -95,8 +104,16 @@ func within(ctx context.Context, timeout time.Duration) (context.Context, contex
 	return context.WithCancel(ctx)
 }
 
-// once installs and tells on out what happens.
-func (f *installFlags) once(ctx context.Context, out, stderr io.Writer) error {
+func notNegative(timeout time.Duration) error {
+	if timeout < 0 {
+		return fmt.Errorf("--timeout %s: want a time, or 0 for ever", timeout)
+	}
+	return nil
+}
+
+// once installs and tells on out what happens. Somebody waits for it to end, and
+// can correct what an agent has to go on with.
+func (f *installFlags) once(ctx context.Context, timeout time.Duration, out, stderr io.Writer) error {
 	n, err := f.installer(slog.New(slog.NewTextHandler(stderr, nil)))
 	if err != nil {
 		return err
@@ -106,12 +123,65 @@ func (f *installFlags) once(ctx context.Context, out, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	t := selfTest{Socket: config.AgentSocket, Plugin: f.at(filepath.Join(n.Paths.BinDir, install.PluginName))}
+	if err = onlyKnownKeys(n.Options); err != nil {
+		return err
+	}
+	if err = n.SameBinDir(); err != nil {
+		return err
+	}
+	t := selfTest{Socket: config.AgentSocket, Plugin: f.at(filepath.Join(n.Paths.BinDir, install.PluginName)), Failed: tellWaits(out, timeout)}
 	if err = n.Install(ctx, t.wait); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s is in place, and new pods come through multiplexer (directories by %s)\n", filepath.Join(n.Paths.ConfDir, install.ConfName), n.Paths.Source)
+	conf := filepath.Join(n.Paths.ConfDir, install.ConfName)
+	if node := n.Inspect(); !node.First && len(node.Confs) > 0 {
+		return fmt.Errorf("%s is in place, but %s comes first, so new pods do not come through multiplexer: do as ConfShadowed says, then install again", conf, filepath.Join(n.Paths.ConfDir, node.Confs[0].Name))
+	}
+	_, err = fmt.Fprintf(out, "%s is in place, and new pods come through multiplexer (%s)\n", conf, f.foundBy(n.Paths))
 	return err
+}
+
+// tellWaits tells what an installation waits for, each reason once.
+func tellWaits(out io.Writer, timeout time.Duration) func(error) {
+	said, long := map[string]bool{}, ""
+	if timeout > 0 {
+		long = " up to " + timeout.String()
+	}
+	return func(err error) {
+		if !said[err.Error()] {
+			said[err.Error()] = true
+			_, _ = fmt.Fprintln(out, lines(fmt.Sprintf("it waits%s before it puts the conf in place: %s", long, err))) // nobody reads it if this fails
+		}
+	}
+}
+
+// foundBy says where the directories are known from.
+func (f *nodeFlags) foundBy(p install.Paths) string {
+	switch {
+	case (f.ConfDir == "") == (f.BinDir == ""):
+		return "directories by " + p.Source
+	case f.ConfDir != "":
+		return "configurations by --cni-conf-dir, plugins by " + p.Source
+	}
+	return "configurations by " + p.Source + ", plugins by --cni-bin-dir"
+}
+
+// onlyKnownKeys refuses keys that nobody reads. The conf would be made anew
+// without what was meant.
+func onlyKnownKeys(options json.RawMessage) error {
+	var refused []error
+	unknown := network.UnknownKeys(options)
+	for _, key := range slices.Sorted(maps.Keys(unknown)) {
+		how := "see docs/configuration.md"
+		field, inner, _ := strings.Cut(key, ".")
+		if near := resource.Nearest(key, unknown[key]); near != "" {
+			how = fmt.Sprintf("did you mean %q?", near)
+		} else if slices.Contains(unknown[key], field) {
+			how = fmt.Sprintf(`write --set '%s={"%s": ...}'`, field, inner)
+		}
+		refused = append(refused, fmt.Errorf("--set, --options: %q is no key of the plugin's configuration: %s", key, how))
+	}
+	return errors.Join(refused...)
 }
 
 // installer is what the flags describe.
@@ -137,6 +207,12 @@ func (f *installFlags) installer(log *slog.Logger) (*install.Installer, error) {
 	}
 	return &install.Installer{
 		Root: f.root, Paths: paths, Plugin: plugin, Options: options, TakeOver: f.takeOver, Now: time.Now, Log: log, Unseen: f.unseen(),
+		Try: func(ctx context.Context, path string) error {
+			if terr := runsVersion(ctx, path); terr != nil {
+				return fmt.Errorf("--plugin %s: %w", plugin, terr)
+			}
+			return nil
+		},
 		Recorded: func(cniDir string) (string, error) { return multusPods{root: f.root, dir: cniDir}.first() },
 	}, nil
 }
@@ -162,14 +238,41 @@ func (f *installFlags) readOptions() (json.RawMessage, error) {
 			return nil, fmt.Errorf("--set %q: want KEY=VALUE", pair)
 		}
 		keys[key] = json.RawMessage(value)
-		if !json.Valid(keys[key]) { // text
+		if !json.Valid(keys[key]) {
 			var err error
-			if keys[key], err = json.Marshal(value); err != nil {
+			if keys[key], err = text(key, value); err != nil {
 				return nil, fmt.Errorf("--set %q: %w", pair, err)
 			}
 		}
 	}
 	return json.Marshal(keys)
+}
+
+// text is a value that is no JSON. What begins as an object, a list or a string
+// of JSON was meant to be one, and a list has to be.
+func text(key, value string) (json.RawMessage, error) {
+	if strings.HasPrefix(value, "{") || strings.HasPrefix(value, "[") || strings.HasPrefix(value, `"`) {
+		var whole json.RawMessage
+		return nil, fmt.Errorf("not valid JSON: %w", json.Unmarshal([]byte(value), &whole))
+	}
+	raw, err := json.Marshal(value)
+	if err != nil || fits(key, raw) {
+		return raw, err
+	}
+	list, err := json.Marshal(strings.Split(value, ","))
+	if err == nil && fits(key, list) {
+		err = fmt.Errorf("want a list: --set '%s=%s'", key, list)
+	}
+	return raw, err
+}
+
+// fits reports whether a key may have a value.
+func fits(key string, value json.RawMessage) bool {
+	options, err := json.Marshal(map[string]json.RawMessage{key: value})
+	if err == nil {
+		_, err = install.Settings{Options: options}.Config()
+	}
+	return err == nil
 }
 
 // configOf is the plugin's configuration as far as the options decide it.

@@ -208,7 +208,8 @@ func TestInstallRefuses(t *testing.T) {
 // once more.
 func TestInstallRefusesAPluginThatIsNone(t *testing.T) {
 	n := newTree(t)
-	n.put("/broken", "#!/bin/sh\nif [ -e "+n.at("/once")+" ]; then : >"+n.at("/twice")+"; exec sleep 60; fi\n: >"+n.at("/once")+"\necho no\n")
+	// Beside its place it is one, and in its place no longer.
+	n.put("/broken", "#!/bin/sh\ncase $0 in *.new) echo '{\"supportedVersions\":[\"1.0.0\"]}'; exit;; esac\nif [ -e "+n.at("/once")+" ]; then : >"+n.at("/twice")+"; exec sleep 60; fi\n: >"+n.at("/once")+"\necho no\n")
 	twice := func(string) bool { return exists(n.at("/twice")) }
 	out, _, err := n.runUntil(twice, n.installArgs("--plugin", n.at("/broken"), "--set", "agentSocket=")...)
 	if err == nil || !strings.Contains(err.Error(), "does not answer VERSION") || n.get("/etc/cni/net.d/00-multiplexer.conflist") != "" {

@@ -91,6 +91,9 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err = f.check(); err != nil {
 		return err
 	}
+	for _, flag := range f.keeper.idle() {
+		f.Log.Warn(flag + " has no effect without --install: the plugin's configuration is as it is on the node")
+	}
 	if err = install.Private(f.StateDir); err != nil {
 		f.Log.Warn("the state directory is not root's alone", "error", err.Error())
 	}

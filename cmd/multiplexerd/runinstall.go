@@ -34,6 +34,17 @@ func (f *keeperFlags) add(flags *pflag.FlagSet) {
 	f.podNamespace, f.pod = os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")
 }
 
+// idle are the flags that say what to install, where nothing is installed.
+func (f *keeperFlags) idle() (flags []string) {
+	if !f.on && f.options != "" {
+		flags = append(flags, "--options")
+	}
+	if !f.on && len(f.set) > 0 {
+		flags = append(flags, "--set")
+	}
+	return flags
+}
+
 // run makes the installation a part of the agent, if it is asked for.
 func (f *keeperFlags) run(a *agent.Agent, r *runFlags) error {
 	events := installEvents()

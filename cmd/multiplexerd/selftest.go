@@ -53,7 +53,7 @@ func (t selfTest) try(ctx context.Context) error {
 		// A container that has no journal: the agent looks, and changes nothing.
 		request := agentapi.Request{Verb: agentapi.VerbPublish, Container: "self-test", Pod: agentapi.Pod{Namespace: "kube-system", Name: "self-test"}}
 		if _, err := agentapi.Ask(ctx, t.Socket, request); err != nil {
-			return fmt.Errorf(`%w; on a node without an agent, set agentSocket to ""`, err)
+			return fmt.Errorf(`%w; on a node without an agent, set agentSocket to "" (--set agentSocket=)`, err)
 		}
 	}
 	return runsVersion(ctx, t.Plugin)

@@ -50,8 +50,9 @@ again afterwards. Whatever ends it, run it again and it goes on.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			ctx, cancel := within(ctx, f.timeout)
-			defer cancel()
+			if err := notNegative(f.timeout); err != nil {
+				return err
+			}
 			return f.run(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -112,23 +113,34 @@ func (f *uninstallFlags) run(ctx context.Context, out, stderr io.Writer) error {
 		}
 	}
 	removal := install.Removal{
-		Pods: nodes.pods, Restore: f.restore, Force: byForce(), Settle: f.settle, Assumed: placed.assumed,
+		Pods: nodes.pods, Restore: f.restore, Force: byForce(), Settle: f.settle, Timeout: f.timeout, Assumed: placed.assumed,
 		Waiting: func(pods []install.Pod) { tellWaiting(out, pods, f.force) },
 		Home:    func(ctx context.Context) error { return f.devices.home(ctx, f.at(placed.stateDir), log) },
 	}
 	if f.force {
-		d := detacher{store: nodes.store, multus: nodes.multus, flags: &f.nodeFlags, conf: placed, paths: func() install.Paths { return n.Paths }}
+		d := detacher{store: nodes.store, multus: nodes.multus, conf: placed, paths: func() install.Paths { return n.Paths }}
 		removal.Detach = d.detach
+		if onNode(f.root) {
+			removal.Release = d.call
+		}
 	}
+	absent := n.Absent()
 	if err = n.Uninstall(ctx, removal); err != nil {
 		return err
 	}
-	text := "multiplexer is off this node"
-	if plugin := filepath.Join(n.Paths.BinDir, install.PluginName); exists(f.at(plugin)) {
-		text = "the configuration is off this node; " + plugin + " stays as long as pods need it"
-	}
-	_, err = fmt.Fprintf(out, "%s. %s stays, so that the agent does not install again\n", text, placed.stateDir)
+	_, err = fmt.Fprintf(out, "%s. %s stays, so that the agent does not install again\n", f.outcome(n.Paths, placed.stateDir, absent), placed.stateDir)
 	return err
+}
+
+// outcome says what an uninstall did.
+func (f *uninstallFlags) outcome(paths install.Paths, stateDir string, absent bool) string {
+	if absent {
+		return fmt.Sprintf("nothing of multiplexer was found in %s, %s and %s; if it is elsewhere, uninstall again with --cni-conf-dir, --cni-bin-dir and --state-dir", paths.ConfDir, paths.BinDir, stateDir)
+	}
+	if plugin := filepath.Join(paths.BinDir, install.PluginName); exists(f.at(plugin)) {
+		return "the configuration is off this node; " + plugin + " stays as long as pods need it"
+	}
+	return "multiplexer is off this node"
 }
 
 // runtime is the node's runtime as the agent knew it from the Node, "" if it
@@ -215,12 +227,11 @@ func tellWaiting(out io.Writer, pods []install.Pod, force bool) {
 type detacher struct {
 	store  *journal.Store
 	multus multusPods
-	flags  *nodeFlags
 	conf   placedConf
 	paths  func() install.Paths
 }
 
-func (d *detacher) detach(ctx context.Context, pod install.Pod) error {
+func (d *detacher) detach(_ context.Context, pod install.Pod) error {
 	contents, err := d.store.Read(pod.Container)
 	if errors.Is(err, journal.ErrAbsent) {
 		if multus.Listed(d.multus.path(), pod.Container) {
@@ -243,10 +254,7 @@ func (d *detacher) detach(ctx context.Context, pod install.Pod) error {
 	if contents.Releasing == "" {
 		err = d.store.MarkNetworks(pod.Container)
 	}
-	if err != nil || !onNode(d.flags.root) {
-		return err // the runtime's next call of the plugin does it
-	}
-	return d.call(ctx)
+	return err
 }
 
 // onNode reports whether this process sees the node as the runtime does. In a
@@ -263,7 +271,8 @@ func onNode(root string) bool {
 	return err == nil && own == first
 }
 
-// call runs the installed plugin, to do at once what is marked.
+// call runs the installed plugin, to do at once what is marked. From a container,
+// the runtime's next call of the plugin does it.
 func (d *detacher) call(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

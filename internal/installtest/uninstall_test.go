@@ -227,3 +227,46 @@ func TestUninstallKilled(t *testing.T) {
 	s.run("uninstall")
 	nettest.RequireSame(t, before, s.snapshot(p, late))
 }
+
+// Of several pods whose networks cannot be detached, each is named once in the
+// list, and once with what stands in the way.
+func TestForceFailsOfSeveral(t *testing.T) {
+	s := newSite(t)
+	var pods []*pod
+	for _, id := range []string{"one", "two", "three"} {
+		pods = append(pods, s.pod(id, "storage"))
+	}
+	before := s.snapshot(pods...)
+	s.run("install")
+	for _, p := range pods {
+		s.ok("ADD", p)
+	}
+	s.must(os.Rename(s.in("bin/bridge"), s.in("bin/bridge.away")))
+	going := s.start(onNode(s.command("uninstall", "--force")))
+	s.until("all failed more than once", func() bool {
+		return !slices.ContainsFunc(pods, func(p *pod) bool {
+			journal, err := os.ReadFile(s.in("state/journal/" + p.id))
+			s.must(err)
+			return strings.Count(string(journal), `"e":"failed"`) < 2
+		})
+	})
+	going.endChild() // maybe in the middle of a try
+	said := going.fails()
+	_, end, _ := strings.Cut(said, "Error: ")
+	s.want("lists", strings.Count(said, "3 pods have networks, which the plugin takes away"), 1)
+	for _, p := range pods {
+		s.want("what hinders "+p.id, strings.Count(end, "container "+p.id+":"), 1)
+	}
+	if strings.Contains(said, "use --force") || !strings.Contains(end, `plugin "bridge" is in none of`) {
+		t.Errorf("%s", said)
+	}
+	s.must(os.Rename(s.in("bin/bridge.away"), s.in("bin/bridge")))
+	out, err := onNode(s.command("uninstall", "--force", "--timeout", "1m")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, p := range pods {
+		s.ok("DEL", p)
+	}
+	nettest.RequireSame(t, before, s.snapshot(pods...))
+}

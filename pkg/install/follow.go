@@ -3,6 +3,7 @@ package install
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -57,7 +58,7 @@ func (n *Installer) step(ctx context.Context) (placed bool, err error) {
 			return nil
 		}
 		n.hush(Uninstalling, n.markerPath())
-		if perr := n.checkPlugin(); perr != nil {
+		if perr := n.checkPlugin(ctx); perr != nil {
 			return perr
 		}
 		var cerr error
@@ -104,11 +105,41 @@ func (n *Installer) checkConf() (placed bool, err error) {
 			return false, err
 		}
 		if err = n.placeConf(want); err == nil {
-			n.tell(Event{ConfWritten, false, n.confPath(), "pods get their networks from multiplexer; the conf is made for the cluster network as it is now"})
+			n.tell(Event{ConfWritten, false, n.confPath(), "pods get their networks from multiplexer; the conf is made " + how(there, want)})
 		}
 		return err == nil, err
 	}
 	return n.retake(there, want)
+}
+
+// how says for what a conf was made, and anew, which keys that changes: the
+// options are those of now alone.
+func how(old, conf []byte) string {
+	if !json.Valid(old) { // or there was none
+		return "for the cluster network as it is now"
+	}
+	var changed, added, gone []string
+	was, is := entryOf(old), entryOf(conf)
+	for _, key := range differing(conf, old) {
+		switch {
+		case was[key] == nil:
+			added = append(added, key)
+		case is[key] == nil:
+			gone = append(gone, key)
+		default:
+			changed = append(changed, key)
+		}
+	}
+	text, before := "anew", ": "
+	for _, part := range []struct {
+		what string
+		keys []string
+	}{{"changed: ", changed}, {"added: ", added}, {"left out: ", gone}} {
+		if len(part.keys) > 0 {
+			text, before = text+before+part.what+strings.Join(part.keys, ", "), "; "
+		}
+	}
+	return text
 }
 
 // wanted makes the conf for the cluster network as it is now.

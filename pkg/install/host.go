@@ -142,9 +142,17 @@ func temporary(path string) string {
 // replace writes a file in one step: its readers see the old one or the new
 // one, whole, also after a power loss.
 func (h host) replace(path string, content io.Reader, mode fs.FileMode) error {
+	return h.replaceIf(path, content, mode, func(string) error { return nil })
+}
+
+// replaceIf replaces a file if the new one, which is written by then, is good.
+func (h host) replaceIf(path string, content io.Reader, mode fs.FileMode, good func(temp string) error) error {
 	temp := temporary(path)
 	h.step("write", temp)
 	err := h.write(temp, content, mode)
+	if err == nil {
+		err = good(temp)
+	}
 	if err == nil {
 		h.step("rename", path)
 		err = os.Rename(h.name(temp), h.name(path))

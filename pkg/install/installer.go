@@ -32,6 +32,9 @@ type Installer struct {
 	// in a container; nil where all can be.
 	Unseen func(path string) bool
 
+	// Try runs an executable that is to be the plugin, as this process sees it,
+	// before it takes its place; nil where that is not to be tried.
+	Try func(ctx context.Context, path string) error
 	// Recorded returns a container that may live and needs the records of Multus
 	// in a cniDir, "" where none does; nil where nobody looks.
 	Recorded func(cniDir string) (container string, err error)
@@ -134,6 +137,10 @@ func (n *Installer) waitedFor(cause error) error {
 	if m, err := n.uninstalling(); err == nil && m != nil {
 		return fmt.Errorf("multiplexer is being uninstalled from this node since (%s), and the conf is not put in place: let that end, then install again: %w", n.markerPath(), cause)
 	}
+	// What was told last may be long ago.
+	if _, err := n.wanted(); err != nil {
+		cause = fmt.Errorf("%w; install or start the cluster's own network, or correct clusterNetwork of the options, then install again (%w)", err, cause)
+	}
 	return fmt.Errorf("wait for the cluster network in %s: %w", n.Paths.ConfDir, cause)
 }
 
@@ -173,7 +180,7 @@ func (n *Installer) prepare(ctx context.Context) error {
 		if err = n.recordNow(); err != nil {
 			return err
 		}
-		if err = n.checkPlugin(); err != nil {
+		if err = n.checkPlugin(ctx); err != nil {
 			return err
 		}
 		if m != nil {
@@ -226,7 +233,7 @@ func (n *Installer) refuse() error {
 
 // checkPlugin puts the plugin in its place unless it is there. Once it was,
 // whoever removed it is named.
-func (n *Installer) checkPlugin() error {
+func (n *Installer) checkPlugin(ctx context.Context) error {
 	if n.Plugin == "" {
 		return nil
 	}
@@ -250,7 +257,7 @@ func (n *Installer) checkPlugin() error {
 		n.say(Event{GivenUp, true, path, fmt.Sprintf("the plugin is %s, and was put back %d times within %s: find who else installs %s, and stop one of them", state, retakes, retakeSpell, path)})
 		return nil
 	}
-	if err = h.placePlugin(n.Plugin, path); err != nil {
+	if err = n.placePlugin(ctx); err != nil {
 		if taken {
 			n.plugins.forget()
 		}

@@ -2,7 +2,9 @@ package install
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -25,14 +27,24 @@ const (
 func (n *Installer) pluginPath() string { return filepath.Join(n.Paths.BinDir, PluginName) }
 
 // placePlugin puts the executable in its place by a rename: one that runs
-// goes on, and none is ever half written.
-func (h host) placePlugin(source, path string) error {
-	f, err := os.Open(source)
+// goes on, and none is ever half written. One that does not run here does not
+// get there: the conf may be in place, and no pod could start.
+func (n *Installer) placePlugin(ctx context.Context) error {
+	f, err := os.Open(n.Plugin)
 	if err != nil {
 		return network.IO.Errorf("install the plugin: %w", err)
 	}
 	defer f.Close()
-	return h.replace(path, f, pluginMode)
+	h := n.host()
+	return h.replaceIf(n.pluginPath(), f, pluginMode, func(temp string) error {
+		if n.Try == nil {
+			return nil
+		}
+		if bad := n.Try(ctx, h.name(temp)); bad != nil {
+			return fmt.Errorf("%w; it was not put in place: plugin and conf are as they were", bad)
+		}
+		return nil
+	})
 }
 
 // comparePlugin looks at the node's plugin.

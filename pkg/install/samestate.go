@@ -166,6 +166,24 @@ func (n *Installer) sameConfDir() error {
 	return nil
 }
 
+// SameBinDir refuses another directory of plugins than the one that the plugin
+// is in, for an installation by hand: it would stay there for ever, and which of
+// the two the runtime searches is not known.
+func (n *Installer) SameBinDir() error {
+	old, err := n.installed()
+	if errors.Is(err, network.Malformed) {
+		return nil // a record that was spoilt says nothing
+	}
+	if err != nil || old == nil || n.sameDir(old.BinDir, n.Paths.BinDir) {
+		return err
+	}
+	plugin := filepath.Join(old.BinDir, PluginName)
+	if !n.host().exists(plugin) {
+		return nil
+	}
+	return network.Invalid.Errorf("the plugin is to go into %s, and by %s it is in %s, where it would stay for ever: install with --cni-bin-dir %s, or uninstall first, or remove %s if no runtime searches there", n.Paths.BinDir, n.recordPath(), old.BinDir, old.BinDir, plugin)
+}
+
 // hidden reports whether a directory that a file may be in cannot be seen from
 // here: a container sees only what is mounted into it.
 func (n *Installer) hidden(dir string) bool {

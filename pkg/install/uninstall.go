@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,6 +44,12 @@ type Removal struct {
 	// Detach takes a living pod's networks away, all but the cluster network.
 	// nil: pods are waited for.
 	Detach func(context.Context, Pod) error
+	// Release does at once what Detach only marked, if it can be done from here;
+	// may be nil.
+	Release func(context.Context) error
+	// Timeout is how long pods are waited for, and before and after that whoever
+	// is at work on the node; 0 = for ever. The runtime's time comes on top.
+	Timeout time.Duration
 	// Force is how the operator asks for Detach; "" = --force.
 	Force string
 	// Assumed: the state directory is the default since neither a conf nor the
@@ -64,6 +72,9 @@ type Removal struct {
 // containerd detaches by the conf of the day. Then the conf goes, and the
 // plugin last. What was done stays done: after a kill or an error, run it again.
 func (n *Installer) Uninstall(ctx context.Context, r Removal) error {
+	whole := ctx
+	ctx, cancel := r.within(whole)
+	defer cancel()
 	if err := n.begin(ctx, r); err != nil {
 		return err
 	}
@@ -71,27 +82,50 @@ func (n *Installer) Uninstall(ctx context.Context, r Removal) error {
 		return err
 	}
 	if err := n.locked(ctx, func() error { return n.takeConfOff(r) }); err != nil {
-		return err
+		return n.refused(err)
 	}
-	kept, err := n.settled(ctx, r)
+	if r.Home != nil {
+		if err := r.Home(ctx); err != nil {
+			return n.confAlone(err)
+		}
+	}
+	kept, err := n.settled(whole, r)
 	if err != nil {
-		return fmt.Errorf("the conf is removed, the plugin not yet: %w; %s", err, n.again())
+		return n.confAlone(err)
 	}
 	if kept != "" {
 		n.tell(Event{PluginKept, true, n.pluginPath(), kept})
 		return nil
 	}
+	ctx, done := r.within(whole)
+	defer done()
 	return n.locked(ctx, n.takePluginOff)
+}
+
+func (r Removal) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.Timeout > 0 {
+		return context.WithTimeout(ctx, r.Timeout)
+	}
+	return context.WithCancel(ctx)
+}
+
+// confAlone is why the plugin is still there.
+func (n *Installer) confAlone(cause error) error {
+	return fmt.Errorf("the conf is removed, the plugin not yet: %w; %s", cause, n.again())
+}
+
+// refused says what a marker does that stands while somebody sees to what is in
+// the way.
+func (n *Installer) refused(cause error) error {
+	if !errors.Is(cause, network.Invalid) {
+		return cause
+	}
+	return fmt.Errorf("%w. Until that is done, pods that ask for networks wait, by %s; %s", cause, n.markerPath(), Again)
 }
 
 // settled returns when nobody comes through our conf any more, and says for
 // whom the plugin has to stay, or "".
 func (n *Installer) settled(ctx context.Context, r Removal) (kept string, err error) {
-	if r.Home != nil {
-		if err = r.Home(ctx); err != nil {
-			return "", err
-		}
-	}
 	if n.host().exists(n.pluginPath()) {
 		if err = pause(ctx, r.settle()); err != nil {
 			return "", err
@@ -189,6 +223,7 @@ func (n *Installer) begin(ctx context.Context, r Removal) error {
 				n.Paths.Runtime = known.Runtime
 			}
 		}
+		n.tellAside(r, known.Aside)
 		m, err := n.uninstalling()
 		if err != nil || m != nil {
 			return err
@@ -220,25 +255,32 @@ func (n *Installer) await(ctx context.Context, r Removal) error {
 			r.Waiting(left)
 		}
 		if r.Detach != nil {
-			if now := detach(ctx, r.Detach, left); ctx.Err() == nil || failed == nil {
+			if now := r.detach(ctx, left); ctx.Err() == nil || failed == nil {
 				failed = now
 			}
 		}
 		if err = pause(ctx, min(n.poll(), time.Second)); err != nil {
-			return network.Again.Errorf("%w", errors.Join(fmt.Errorf("%s networks: %s; drain the node, or use %s; new pods that ask for networks wait until then", Plural(len(left), "pod still has", "pods still have"), names(left), r.force()), failed))
+			how := "drain the node"
+			if r.Detach == nil {
+				how += ", or use " + r.force()
+			}
+			return network.Again.Errorf("%w", errors.Join(fmt.Errorf("%s networks: %s; %s; new pods that ask for networks wait until then", Plural(len(left), "pod still has", "pods still have"), names(left), how), failed))
 		}
 	}
 }
 
-func detach(ctx context.Context, one func(context.Context, Pod) error, pods []Pod) error {
+func (r Removal) detach(ctx context.Context, pods []Pod) error {
 	var failed []error
 	for _, p := range pods {
 		if p.Busy {
 			continue
 		}
-		if err := one(ctx, p); err != nil {
+		if err := r.Detach(ctx, p); err != nil {
 			failed = append(failed, fmt.Errorf("detach %s: %w", p, err))
 		}
+	}
+	if r.Release != nil {
+		failed = append(failed, r.Release(ctx)) // of all pods: what one lacks, others may too
 	}
 	return errors.Join(failed...)
 }
@@ -295,6 +337,24 @@ func (n *Installer) takeConfOff(r Removal) error {
 		}
 	}
 	return n.drop(n.copies())
+}
+
+// Absent reports whether nothing of multiplexer is on the node, as far as the
+// paths lead.
+func (n *Installer) Absent() bool {
+	h := n.host()
+	state, err := os.ReadDir(h.at(n.stateDir()))
+	return len(state) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist)) && !h.exists(n.confPath()) && !h.exists(n.pluginPath()) && len(n.standing()) == 0
+}
+
+// tellAside names the confs that stay aside. Who would rather have them back can
+// say so while pods are waited for; afterwards nobody knows of them.
+func (n *Installer) tellAside(r Removal, aside []move) {
+	for _, m := range aside {
+		if !r.Restore && n.host().exists(m.To) {
+			n.tell(Event{MovedAside, true, m.To, fmt.Sprintf("it stays so, and is forgotten with the plugin: to have it back, uninstall with --restore, or mv %s %s", m.To, m.From)})
+		}
+	}
 }
 
 // sayAside says that nothing is restored. The record of what was moved aside

@@ -300,6 +300,39 @@ func Warnings(stdin []byte) []string {
 	return out
 }
 
+// UnknownKeys returns the keys of a configuration that nobody reads, each with
+// those that it may be a misspelling of.
+func UnknownKeys(stdin []byte) map[string][]string {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(stdin, &keys) != nil {
+		return nil
+	}
+	out := map[string][]string{}
+	known, noEffect := tagNames(fileConfig{}), noEffect()
+	for key := range keys {
+		if _, ok := noEffect[key]; !ok && !known[key] && key != "args" && !strings.HasPrefix(key, "cni.dev/") {
+			out[key] = slices.Sorted(maps.Keys(known))
+		}
+	}
+	for field, known := range map[string]map[string]bool{"routing": tagNames(Routing{}), "timeout": tagNames(fileConfig{}.Timeout)} {
+		var inner map[string]json.RawMessage
+		if json.Unmarshal(keys[field], &inner) != nil {
+			continue // parsing says so
+		}
+		var all []string
+		for key := range known {
+			all = append(all, field+"."+key)
+		}
+		slices.Sort(all)
+		for key := range inner {
+			if !known[key] {
+				out[field+"."+key] = all
+			}
+		}
+	}
+	return out
+}
+
 // unknownKeys names the keys of an object that nobody reads.
 func unknownKeys(field string, raw json.RawMessage, known map[string]bool) []string {
 	var keys map[string]json.RawMessage

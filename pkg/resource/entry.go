@@ -43,7 +43,7 @@ func (r *reader) resource(i int, raw json.RawMessage) *Resource {
 func (at place) strayKeys(strays []stray) {
 	for _, s := range strays {
 		here := at.in(plain(s.key))
-		near := nearest(s.key, slices.Concat(resourceKeys(), selectorKeys()))
+		near := Nearest(s.key, slices.Concat(resourceKeys(), selectorKeys()))
 		own := slices.Contains(resourceKeys(), near)
 		switch {
 		case s.twice != "" || own && slices.Contains(selectorKeys(), near):

@@ -82,7 +82,7 @@ func (s stray) say(known []string) string {
 	if s.twice != "" {
 		return "stands twice, also as " + quote(s.twice) + ": keep one"
 	}
-	if near := nearest(s.key, known); near != "" {
+	if near := Nearest(s.key, known); near != "" {
 		return "is no key here: is " + quote(near) + " meant?"
 	}
 	return "is no key here: want one of " + strings.Join(known, ", ")

@@ -15,9 +15,9 @@ func plain(s string) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
-// nearest returns the word that `word` is most likely a misspelling of, ""
+// Nearest returns the word that `word` is most likely a misspelling of, ""
 // if there is none.
-func nearest(word string, known []string) string {
+func Nearest(word string, known []string) string {
 	best, least := "", max(1, min(2, len(word)/3))+1
 	for _, k := range known {
 		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < least {

@@ -85,7 +85,7 @@ func top(source string, raw []byte) (found fields, strays []stray, err error) {
 // meant names the key that was probably meant to be resourceList.
 func meant(strays []stray) string {
 	for _, s := range strays {
-		if nearest(s.key, topKeys()[:1]) != "" {
+		if Nearest(s.key, topKeys()[:1]) != "" {
 			return fmt.Sprintf(": is %s meant for it?", quote(s.key))
 		}
 	}
