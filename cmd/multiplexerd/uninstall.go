@@ -26,8 +26,7 @@ import (
 
 // uninstallFlags are the flags of `uninstall`.
 type uninstallFlags struct {
-	nodeFlags
-	stateDir       string
+	placeFlags
 	force, restore bool
 	timeout        time.Duration
 	settle         time.Duration
@@ -61,8 +60,7 @@ again afterwards. Whatever ends it, run it again and it goes on.`,
 }
 
 func (f *uninstallFlags) add(flags *pflag.FlagSet) {
-	f.nodeFlags.add(flags)
-	flags.StringVar(&f.stateDir, "state-dir", "", "stateDir of multiplexer's configuration; without it, what the installed configuration says")
+	f.placeFlags.add(flags)
 	flags.BoolVar(&f.force, "force", false, "take the networks away from pods that run, all but the cluster network")
 	flags.BoolVar(&f.restore, "restore", false, "give other meta-plugins' configurations that install renamed their names back")
 	flags.DurationVar(&f.timeout, "timeout", 10*time.Minute, "how long pods are waited for; 0 for ever")

@@ -287,14 +287,22 @@ func Warnings(stdin []byte) []string {
 	if json.Unmarshal(stdin, &keys) != nil {
 		return nil
 	}
+	var out []string
+	unknown := func(key string) {
+		out = append(out, "configuration key \""+key+"\" is not known and has no effect")
+	}
+	inner := innerKeys()
+	for _, field := range slices.Sorted(maps.Keys(inner)) {
+		for _, key := range unknownKeys(keys[field], inner[field]) {
+			unknown(field + "." + key)
+		}
+	}
 	known, noEffect := tagNames(fileConfig{}), noEffect()
-	out := unknownKeys("routing", keys["routing"], tagNames(Routing{}))
-	out = append(out, unknownKeys("timeout", keys["timeout"], tagNames(fileConfig{}.Timeout))...)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if reason, ok := noEffect[key]; ok {
 			out = append(out, "configuration key \""+key+"\" has no effect: "+reason)
-		} else if !known[key] && key != "args" && !strings.HasPrefix(key, "cni.dev/") {
-			out = append(out, "configuration key \""+key+"\" is not known and has no effect")
+		} else if !isKnown(key, known) {
+			unknown(key)
 		}
 	}
 	return out
@@ -310,42 +318,39 @@ func UnknownKeys(stdin []byte) map[string][]string {
 	out := map[string][]string{}
 	known, noEffect := tagNames(fileConfig{}), noEffect()
 	for key := range keys {
-		if _, ok := noEffect[key]; !ok && !known[key] && key != "args" && !strings.HasPrefix(key, "cni.dev/") {
+		if _, ok := noEffect[key]; !ok && !isKnown(key, known) {
 			out[key] = slices.Sorted(maps.Keys(known))
 		}
 	}
-	for field, known := range map[string]map[string]bool{"routing": tagNames(Routing{}), "timeout": tagNames(fileConfig{}.Timeout)} {
-		var inner map[string]json.RawMessage
-		if json.Unmarshal(keys[field], &inner) != nil {
-			continue // parsing says so
-		}
+	for field, known := range innerKeys() {
 		var all []string
-		for key := range known {
+		for _, key := range slices.Sorted(maps.Keys(known)) {
 			all = append(all, field+"."+key)
 		}
-		slices.Sort(all)
-		for key := range inner {
-			if !known[key] {
-				out[field+"."+key] = all
-			}
+		for _, key := range unknownKeys(keys[field], known) {
+			out[field+"."+key] = all
 		}
 	}
 	return out
 }
 
-// unknownKeys names the keys of an object that nobody reads.
-func unknownKeys(field string, raw json.RawMessage, known map[string]bool) []string {
+// innerKeys are those of the objects in a configuration.
+func innerKeys() map[string]map[string]bool {
+	return map[string]map[string]bool{"routing": tagNames(Routing{}), "timeout": tagNames(fileConfig{}.Timeout)}
+}
+
+// isKnown reports whether somebody reads a key: we, or the runtime.
+func isKnown(key string, known map[string]bool) bool {
+	return known[key] || key == "args" || strings.HasPrefix(key, "cni.dev/")
+}
+
+// unknownKeys returns the keys of an object that nobody reads.
+func unknownKeys(raw json.RawMessage, known map[string]bool) []string {
 	var keys map[string]json.RawMessage
 	if json.Unmarshal(raw, &keys) != nil {
-		return nil
+		return nil // parsing says so
 	}
-	var out []string
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if !known[key] {
-			out = append(out, "configuration key \""+field+"."+key+"\" is not known and has no effect")
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(keys)), func(key string) bool { return known[key] })
 }
 
 func oneOf(field, value string, allowed ...string) error {
