@@ -82,7 +82,7 @@ func OwnNode() (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = errors.Join(f.Close(), unix.Mount("/proc/self/ns/net", node.Path(), "", unix.MS_BIND, "")); err != nil {
+	if err = errors.Join(f.Close(), unix.Mount("/proc/thread-self/ns/net", node.Path(), "", unix.MS_BIND, "")); err != nil {
 		return nil, fmt.Errorf("name the process's network namespace: %w", err)
 	}
 	return node, nil

@@ -15,7 +15,7 @@ import (
 // snapshotProcesses lists the processes that have something to do with what
 // the snapshot looks at, and why they are listed.
 func snapshotProcesses(s *sections, opts SnapshotOptions) error {
-	own, err := os.Stat("/proc/self/ns/net")
+	own, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
 		return err
 	}

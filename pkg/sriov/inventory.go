@@ -283,5 +283,5 @@ func (k Resident) Open(path string) (Netns, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	return &kernelNetns{path: "/proc/self/ns/net", ns: netns.None(), sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}}, nil
+	return &kernelNetns{path: ownNetns, ns: netns.None(), sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}}, nil
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -26,11 +24,15 @@ const (
 	filterSkipStats = 1 << 3
 )
 
+// ownNetns is the node's namespace. It is the thread's that asks, which nobody
+// else uses: the process's is its main thread's, and podns.Within may have
+// borrowed that one for a pod.
+const ownNetns = "/proc/thread-self/ns/net"
+
 // Open implements Kernel.
 func (k Linux) Open(path string) (Netns, error) {
 	if path == "" {
-		// The process's, not the thread's: a thread may be in a pod meanwhile.
-		path = "/proc/" + strconv.Itoa(os.Getpid()) + "/ns/net"
+		path = ownNetns
 	}
 	ns, err := netns.GetFromPath(path)
 	if err != nil {

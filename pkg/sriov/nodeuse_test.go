@@ -5,14 +5,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 	"github.com/multiplexer-cni/multiplexer/internal/sriovtest"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
@@ -93,20 +92,13 @@ func TestNodeUse(t *testing.T) {
 // The kernel's own answer: of both families, in the main table only, and of
 // several next hops each.
 func TestDefaultRoutes(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root, for a network namespace")
-	}
-	runtime.LockOSThread() // and never unlocked: the thread ends with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("no network namespace: %v", err)
-	}
-	path := filepath.Join("/proc/self/task", strconv.Itoa(unix.Gettid()), "ns/net")
-	host, err := sriov.Linux{}.Open(path)
+	ns := nettest.Namespace(t, "node-")
+	host, err := sriov.Linux{}.Open(ns.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer host.Close()
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := ns.Handle()
 	if err != nil {
 		t.Fatal(err)
 	}
