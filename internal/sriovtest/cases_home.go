@@ -150,7 +150,7 @@ func removed(b *Bed) {
 // without a network device.
 func userspace(b *Bed) {
 	pci := b.pf().VFs[5]
-	name, own := b.name(5), b.link("", pci)
+	own := b.link("", pci)
 	b.must(b.Bind(pci, "vfio-pci"))
 	before := b.look()
 	conf := obj{"vlan": 42, "mac": "02:00:00:00:08:01", "trust": "on"}
@@ -170,12 +170,19 @@ func userspace(b *Bed) {
 	b.says(p.refused("CHECK"), network.Missing, "vlan of VF 5")
 	p.do("DEL")
 	b.same(before)
-	b.must(b.Bind(pci, b.VF)) // its own driver chooses name and address anew
-	b.onLink("", b.name(5), func(ns sriov.Netns, index int) error {
-		if err := ns.Rename(index, name); err != nil {
+	b.must(b.Bind(pci, b.VF))
+	b.asBefore(5, own)
+}
+
+// asBefore gives a VF whose driver was bound anew its name and address back:
+// the driver chose others.
+func (b *Bed) asBefore(vf int, was sriov.Link) {
+	b.t.Helper()
+	b.onLink("", b.name(vf), func(ns sriov.Netns, index int) error {
+		if err := ns.Rename(index, was.Name); err != nil {
 			return err
 		}
-		if err := ns.SetMAC(index, own.MAC); err != nil && b.link("", pci).MAC != own.MAC {
+		if err := ns.SetMAC(index, was.MAC); err != nil && b.link("", b.pf().VFs[vf]).MAC != was.MAC {
 			return err
 		}
 		return nil

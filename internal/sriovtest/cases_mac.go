@@ -16,6 +16,7 @@ func macCases() []Case {
 		{Name: "an untrusted pod cannot change the address that it was given", Needs: mac, run: pinned},
 		{Name: "an address that another pod has", Needs: mac, run: takenByPod},
 		{Name: "an address that the PF holds for another VF", Needs: mac, run: takenByVF},
+		{Name: "an address that another VF gets back when its pod ends", Needs: mac, run: givenBackLater},
 		{Name: "the PF's own address", run: takenByPF},
 		{Name: "the address of a pod that ended is free with its DEL", Needs: mac, run: takenByEnded},
 		{Name: "a trusted pod changed its address by itself", Needs: []string{"mac", "trust"}, run: changedInPod},
@@ -104,6 +105,17 @@ func takenByVF(b *Bed) {
 	q := b.pod(b.of(2, withMAC("02:00:00:00:05:01")))
 	b.says(q.refused("ADD"), network.Invalid, "mac 02:00:00:00:05:01", "VF 3 of PF "+b.pf().Name+" has it already")
 	q.do("DEL")
+	b.ownAgain(3, own.MAC, was.MAC)
+}
+
+func givenBackLater(b *Bed) {
+	own, was := b.link("", b.pf().VFs[3]), b.admin(3)
+	b.tell(3, sriov.KnobMAC, func(a *sriov.Admin) { a.MAC = "02:00:00:00:0a:01" })
+	p := b.pod(b.of(3, withMAC("02:00:00:00:0a:02"))).add()
+	q := b.pod(b.of(2, withMAC("02:00:00:00:0a:01")))
+	b.says(q.refused("ADD"), network.Invalid, "mac 02:00:00:00:0a:01", "VF 3 of PF "+b.pf().Name, "pod default/pod-"+p.id)
+	q.do("DEL")
+	p.do("DEL")
 	b.ownAgain(3, own.MAC, was.MAC)
 }
 

@@ -17,7 +17,7 @@ type Case struct {
 
 // Cases are the table.
 func Cases() []Case {
-	return slices.Concat(knobCases(), macCases(), checkCases(), pickCases(), homeCases(), endCases(), failCases(), driverCases())
+	return slices.Concat(knobCases(), macCases(), checkCases(), pickCases(), homeCases(), endCases(), failCases(), waitCases(), driverCases())
 }
 
 // On runs a case on a ground, and looks that the node is as before. What the

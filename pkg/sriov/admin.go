@@ -146,7 +146,7 @@ func (j *job) settle(ctx context.Context, d *Device, want Admin, always ...Knob)
 func (j *job) turn(ctx context.Context, pf int, d *Device, k Knob, want Admin) error {
 	patience, cancel := context.WithTimeout(ctx, knobPatience)
 	defer cancel()
-	for {
+	for last := false; ; last = wait(patience, knobPause) != nil { // and once more after that
 		err := j.host.SetVF(pf, d.Index, k, want)
 		switch {
 		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT):
@@ -161,7 +161,7 @@ func (j *job) turn(ctx context.Context, pf int, d *Device, k Knob, want Admin) e
 				err = fmt.Errorf("it reads back as %s", now.value(k))
 			}
 		}
-		if waitErr := wait(patience, knobPause); waitErr != nil {
+		if last {
 			return network.Again.Errorf("set %s of VF %d of PF %s to %s: not within %s: %w", k, d.Index, d.PF.Name, want.value(k), knobPatience, err)
 		}
 	}
@@ -203,6 +203,9 @@ func (j *job) pf(d *Device) (int, error) {
 	link, err := j.host.LinkByName(d.PF.Name)
 	if err != nil {
 		return 0, fmt.Errorf("find PF %s: %w", d.PF.Name, err)
+	}
+	if !link.IsOf(d.PF.PCI) {
+		return 0, network.Again.Errorf("sriov: another device (%s) has the name %s of PF %s by now", link.PCI, d.PF.Name, d.PF.PCI)
 	}
 	return link.Index, nil
 }

@@ -149,7 +149,7 @@ func (j *job) moveFailed(h *held, pod Netns, err error) error {
 func (j *job) settleMAC(ctx context.Context, ns Netns, index int, name, mac string) error {
 	patience, cancel := context.WithTimeout(ctx, knobPatience)
 	defer cancel()
-	for {
+	for last := false; ; last = wait(patience, knobPause) != nil { // and once more after that
 		link, err := ns.LinkByName(name)
 		if err != nil || link.MAC == mac {
 			return err
@@ -164,7 +164,7 @@ func (j *job) settleMAC(ctx context.Context, ns Netns, index int, name, mac stri
 		if now, lookErr := ns.LinkByName(name); lookErr != nil || now.MAC == mac {
 			return lookErr
 		}
-		if wait(patience, knobPause) != nil {
+		if last {
 			return network.Again.Errorf("sriov: %s does not take the address %s within %s: %w", name, mac, knobPatience, err)
 		}
 	}
@@ -174,9 +174,9 @@ func (j *job) settleMAC(ctx context.Context, ns Netns, index int, name, mac stri
 func (j *job) setUp(ctx context.Context, ns Netns, index int, up bool) error {
 	patience, cancel := context.WithTimeout(ctx, linkPatience)
 	defer cancel()
-	for {
+	for last := false; ; last = wait(patience, knobPause) != nil { // and once more after that
 		err := ns.SetUp(index, up)
-		if !busy(err) || wait(patience, knobPause) != nil {
+		if !busy(err) || last {
 			return err
 		}
 	}

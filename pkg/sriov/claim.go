@@ -16,7 +16,7 @@ func (j *job) claim(ctx context.Context, d *Device, picked bool) (*held, error) 
 		return nil, err
 	}
 	if link.Index != 0 {
-		if err = j.guardNode(d, picked); err != nil {
+		if err = j.guardNode(d, &link, picked); err != nil {
 			return nil, err
 		}
 	}
@@ -57,7 +57,7 @@ func (j *job) appear(ctx context.Context, d *Device) (Link, error) {
 		}
 		if d.Netdev != "" {
 			link, lookErr := j.host.LinkByName(d.Netdev)
-			if lookErr == nil && link.isOf(d) {
+			if lookErr == nil && link.IsOf(d.PCI) {
 				return link, nil
 			}
 			if lookErr != nil && !errors.Is(lookErr, ErrNoLink) {
@@ -88,8 +88,8 @@ func (j *job) guardPod(d *Device) error {
 // guardNode refuses to take a device away that the node itself uses, or a PF
 // that pods' VFs need. A VF that a device plugin gave, or a definition names,
 // goes with its addresses: network managers give any NIC some.
-func (j *job) guardNode(d *Device, picked bool) error {
-	why, err := j.inUse(d, picked)
+func (j *job) guardNode(d *Device, link *Link, picked bool) error {
+	why, err := j.Sys.nodeUse(j.host, d, link, picked)
 	if err != nil {
 		return err
 	}
@@ -164,18 +164,8 @@ func (j *job) checkMAC(h *held) error {
 	if j.conf.MAC == "" {
 		return nil
 	}
-	all, err := j.claims.All()
-	if err != nil { // of other VFs: the PF itself is asked below
-		j.log.Warn("not every claim can be read", "error", err.Error())
-	}
-	for _, r := range all {
-		if r.PF == h.PF.PCI && r.PCI != h.PCI && r.MAC == j.conf.MAC {
-			reason := network.Invalid
-			if r.Live(j.boot) == "" { // that pod has ended, and its release is on its way
-				reason = network.Again
-			}
-			return reason.Errorf("sriov: mac %s: VF %d of PF %s has it already, held by %s; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
-		}
+	if err := j.checkClaimedMAC(h); err != nil {
+		return err
 	}
 	link, err := j.host.LinkByName(h.PF.Name)
 	if err != nil {
@@ -191,6 +181,31 @@ func (j *job) checkMAC(h *held) error {
 	for _, vf := range vfs {
 		if vf.Index != h.Index && vf.MAC == j.conf.MAC {
 			return network.Invalid.Errorf("sriov: mac %s: VF %d of PF %s has it already; give each its own", j.conf.MAC, vf.Index, h.PF.Name)
+		}
+	}
+	return nil
+}
+
+// checkClaimedMAC refuses an address that another VF has by its claim, or gets
+// back when that ends.
+func (j *job) checkClaimedMAC(h *held) error {
+	all, err := j.claims.All()
+	if err != nil { // of other VFs: the PF itself is asked besides
+		j.log.Warn("not every claim can be read", "error", err.Error())
+	}
+	for _, r := range all {
+		if r.PF != h.PF.PCI || r.PCI == h.PCI {
+			continue
+		}
+		if r.MAC == j.conf.MAC {
+			reason := network.Invalid
+			if r.Live(j.boot) == "" { // that pod has ended, and its release is on its way
+				reason = network.Again
+			}
+			return reason.Errorf("sriov: mac %s: VF %d of PF %s has it already, held by %s; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
+		}
+		if r.Original.Admin != nil && r.Original.Admin.MAC == j.conf.MAC {
+			return network.Invalid.Errorf("sriov: mac %s: VF %d of PF %s gets it back when %s ends; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
 		}
 	}
 	return nil

@@ -184,13 +184,11 @@ func (j *job) restoreForeign(ctx context.Context, r *Record) (taken bool, err er
 		return claim != nil, err
 	}
 	netns := ""
-	if _, err = podns.Cookie(j.call.Netns); err == nil {
+	if j.there(j.call.Netns) {
 		netns = j.call.Netns
 	}
-	if other := j.claims.foreignHolder(r.PCI); other != "" && other != j.call.Netns {
-		if _, err = podns.Cookie(other); err == nil {
-			return true, nil // sriov-cni gave it to another pod
-		}
+	if other := j.claims.foreignHolder(r.PCI); other != j.call.Netns && j.there(other) {
+		return true, nil // sriov-cni gave it to another pod
 	}
 	d, err := j.device(r)
 	if err != nil || d == nil {
@@ -237,21 +235,20 @@ func (c Claims) foreignHolder(pci string) string {
 // another living pod: to it, one whose namespace is gone is free.
 func (j *job) takenByForeign(r *Record) bool {
 	other := j.claims.foreignHolder(r.PCI)
-	if other == "" || other == r.Path || other == j.call.Netns {
-		return false
-	}
-	_, err := podns.Cookie(other)
-	return err == nil
+	return other != r.Path && other != j.call.Netns && j.there(other)
+}
+
+// there reports whether a network namespace can be reached, or that nobody can
+// tell now. "" is none.
+func (j *job) there(netns string) bool {
+	return podns.Ref{Path: netns, Boot: j.boot}.Live(j.boot) != ""
 }
 
 // vacateForeign reports the holder of a device that sriov-cni gave away.
 func (j *job) vacateForeign(_ context.Context, d *Device) (string, error) {
 	path := j.claims.foreignHolder(d.PCI)
-	if path == "" {
+	if !j.there(path) { // it is gone, as sriov-cni itself sees it
 		return "", nil
-	}
-	if _, err := podns.Cookie(path); err != nil {
-		return "", nil //nolint:nilerr // that namespace is gone, as sriov-cni itself sees it
 	}
 	return "a pod of sriov-cni (network namespace " + path + ")", nil
 }

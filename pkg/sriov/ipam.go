@@ -146,9 +146,8 @@ const (
 )
 
 // awaitCarrier reports whether the addresses are to be announced: the network
-// wants it, and the link comes up in time. On one that comes up later the
-// kernel announces IPv6 addresses by itself, and IPv4 neighbours learn from
-// the pod's first packet.
+// wants it, and the link comes up in time. On one that comes up later nothing
+// is announced: neighbours learn from the pod's first packets.
 func (j *job) awaitCarrier(ctx context.Context, pod Netns, link Link) (bool, error) {
 	if j.conf.Announce != nil && !*j.conf.Announce {
 		return false, nil

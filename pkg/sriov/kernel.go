@@ -78,9 +78,9 @@ type Link struct {
 	PCI      string // address of its PCI function, "" = it is none
 }
 
-// isOf reports whether the link is the device's: names may change hands between
-// two looks. An old kernel does not say.
-func (l *Link) isOf(d *Device) bool { return l.PCI == "" || l.PCI == d.PCI }
+// IsOf reports whether the link is the PCI device's: names may change hands
+// between two looks. An old kernel does not say.
+func (l *Link) IsOf(pci string) bool { return l.PCI == "" || l.PCI == pci }
 
 // VF is what a PF says of one VF.
 type VF struct {

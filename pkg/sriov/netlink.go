@@ -297,7 +297,12 @@ func (n *kernelNetns) Addresses(index int) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
-	found, err := handle.AddrList(link, netlink.FAMILY_ALL)
+	var found []netlink.Addr
+	for range 10 {
+		if found, err = handle.AddrList(link, netlink.FAMILY_ALL); !errors.Is(err, nl.ErrDumpInterrupted) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

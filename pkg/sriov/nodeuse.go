@@ -59,7 +59,7 @@ func (u *NodeUse) Index(netdev string) int { return u.links[netdev].Index }
 // addresses, and worse routes with them.
 func (u *NodeUse) Of(d *Device) (string, error) {
 	link, ok := u.links[d.Netdev]
-	if d.Netdev == "" || !ok || !link.isOf(d) {
+	if d.Netdev == "" || !ok || !link.IsOf(d.PCI) {
 		return "", nil
 	}
 	routes := u.best

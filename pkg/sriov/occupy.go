@@ -43,11 +43,11 @@ func (j *job) occupy(ctx context.Context) (*held, error) {
 	if j.conf.PFOnly {
 		return j.await(ctx, j.Sys.whole(pf), true)
 	}
-	if len(pf.VFs) == 0 {
-		return nil, network.Invalid.Errorf("sriov: master %q: PF %s has no VFs: write their number, %d at most, to %s/sriov_numvfs", pf.Name, pf.PCI, pf.Total, j.Sys.dir(pf.PCI))
-	}
 	if j.conf.VF == nil {
 		return j.pick(ctx, pf)
+	}
+	if len(pf.VFs) == 0 {
+		return nil, j.noVFs(pf)
 	}
 	if *j.conf.VF >= len(pf.VFs) {
 		return nil, network.Invalid.Errorf("sriov: vf %d: PF %s has %d VFs: want 0 to %d", *j.conf.VF, pf.Name, len(pf.VFs), len(pf.VFs)-1)
@@ -64,6 +64,10 @@ func (j *job) occupy(ctx context.Context) (*held, error) {
 		return nil, network.Invalid.Errorf("sriov: vf %d: %s is advertised as %s: ask for that resource in the pod, or choose another VF", *j.conf.VF, d, resource)
 	}
 	return j.await(ctx, d, true)
+}
+
+func (j *job) noVFs(pf *PF) error {
+	return network.Invalid.Errorf("sriov: master %q: PF %s has no VFs: write their number, %d at most, to %s/sriov_numvfs", pf.Name, pf.PCI, pf.Total, j.Sys.dir(pf.PCI))
 }
 
 // await takes one device, and waits for the DEL of the pod that has it: when a
@@ -97,7 +101,9 @@ func (j *job) secure(ctx context.Context, d *Device, picked bool, unlock func())
 	unlockPF, err := j.lockPF(ctx, d)
 	if err == nil {
 		var h *held
-		h, err = j.claim(ctx, d, picked)
+		if err = j.again(d); err == nil {
+			h, err = j.claim(ctx, d, picked)
+		}
 		unlockPF()
 		if err == nil {
 			h.unlock = unlock
@@ -106,6 +112,35 @@ func (j *job) secure(ctx context.Context, d *Device, picked bool, unlock func())
 	}
 	unlock()
 	return nil, err
+}
+
+// again reads a device once more. Until its lock and its PF's are held, its
+// driver may change, and the PF's VFs.
+func (j *job) again(d *Device) error {
+	if d.Index >= 0 {
+		now, err := j.Sys.VF(d.PCI)
+		if err == nil {
+			*d = *now
+		}
+		return err
+	}
+	pf := d.PF
+	if err := j.againPF(&pf); err != nil {
+		return err
+	}
+	*d = *j.Sys.whole(&pf)
+	return nil
+}
+
+// againPF reads a PF once more. Its name stays as `master` has it.
+func (j *job) againPF(pf *PF) error {
+	now, err := j.Sys.PF(pf.PCI)
+	if err != nil {
+		return err
+	}
+	now.Name = pf.Name
+	*pf = *now
+	return nil
 }
 
 // lockPF takes the PF's own lock. For a PF that goes to a pod it is held already.
@@ -137,7 +172,7 @@ func (j *job) vacate(ctx context.Context, d *Device) (holder string, err error) 
 	if err = j.restore(ctx, r, netns); err != nil {
 		return "", network.Again.Errorf("sriov: %s was held by %s and cannot be restored yet: %w", d, r.Holder(), errors.Join(err, j.quarantine(r, err)))
 	}
-	if err = j.claims.drop(d.PCI); err != nil {
+	if err = j.claims.release(r); err != nil {
 		return "", err
 	}
 	return j.vacateForeign(ctx, d) // sriov-cni may have been faster

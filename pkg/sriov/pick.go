@@ -19,6 +19,12 @@ func (j *job) pick(ctx context.Context, pf *PF) (*held, error) {
 		return nil, err
 	}
 	defer unlock()
+	if err = j.againPF(pf); err != nil {
+		return nil, err
+	}
+	if len(pf.VFs) == 0 {
+		return nil, j.noVFs(pf)
+	}
 	advertised, err := j.claims.Advertised()
 	if err != nil {
 		return nil, err
@@ -94,9 +100,12 @@ func (j *job) pickLocked(ctx context.Context, pf *PF, index int, wantClean bool)
 // free makes sure that neither a pod nor the node has a device, and says why
 // not otherwise.
 func (j *job) free(ctx context.Context, d *Device) (why string, err error) {
+	var link Link
 	holder, err := j.vacate(ctx, d)
 	if err == nil && holder == "" {
-		_, err = j.appear(ctx, d) // it may have another name than before
+		if err = j.again(d); err == nil { // it may have another driver and name than before
+			link, err = j.appear(ctx, d)
+		}
 	}
 	switch {
 	case err != nil:
@@ -106,18 +115,5 @@ func (j *job) free(ctx context.Context, d *Device) (why string, err error) {
 	case d.Netdev == "" || d.userspace():
 		return "has no network device on the node (driver " + orNone(d.Driver) + ")", nil
 	}
-	return j.inUse(d, true)
-}
-
-// inUse says what the node itself uses a device for, "" = nothing that shows.
-// Addresses of the node on it count if they are asked for.
-func (j *job) inUse(d *Device, withAddresses bool) (string, error) {
-	link, err := j.host.LinkByName(d.Netdev)
-	if errors.Is(err, ErrNoLink) {
-		return "has just lost its network device", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	return j.Sys.nodeUse(j.host, d, &link, withAddresses)
+	return j.Sys.nodeUse(j.host, d, &link, true)
 }

@@ -86,8 +86,14 @@ func (s Sysfs) NodeUse(host Netns, d *Device) (string, error) {
 		}
 		return "has no network device on the node, although driver " + d.Driver + " is bound: another program may have moved it to a namespace of its own", nil
 	}
-	j := &job{Plugin: &Plugin{Sys: s}, host: host}
-	return j.inUse(d, true)
+	link, err := host.LinkByName(d.Netdev)
+	if errors.Is(err, ErrNoLink) || err == nil && !link.IsOf(d.PCI) {
+		return "has just lost its network device, or got another name for it", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return s.nodeUse(host, d, &link, true)
 }
 
 // Lock takes the lock of a PF or VF until the returned function is called. No

@@ -146,21 +146,21 @@ func (j *job) bringHome(ctx context.Context, r *Record, d *Device, pod Netns) (*
 func (j *job) awaitHome(ctx context.Context, d *Device) (*Link, error) {
 	waiting, cancel := context.WithTimeout(ctx, homePatience)
 	defer cancel()
-	for {
+	for last := false; ; last = wait(waiting, pause) != nil { // and once more after that
 		name, err := j.Sys.home(d)
 		if err != nil {
 			return nil, err
 		}
 		if name != "" {
 			link, lookErr := j.host.LinkByName(name)
-			if lookErr == nil && link.isOf(d) {
+			if lookErr == nil && link.IsOf(d.PCI) {
 				return &link, nil
 			}
 			if lookErr != nil && !errors.Is(lookErr, ErrNoLink) { // renamed in this moment
 				return nil, lookErr
 			}
 		}
-		if wait(waiting, pause) != nil {
+		if last {
 			return nil, ctx.Err()
 		}
 	}
