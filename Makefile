@@ -136,7 +136,7 @@ kill-matrix: build plugins test-packages race-compiler ## end each program of a 
 .PHONY: test-sriov
 test-sriov: build plugins guest test-packages
 	@$(USE_PLUGINS); $(USE_GUEST); tools/suite.sh "tests on real VFs, in a guest" \
-		env CGO_ENABLED=0 go test -count=1 -timeout 30m -v ./internal/sriovguest
+		env CGO_ENABLED=0 go test -count=1 -timeout 45m -v ./internal/sriovguest
 	@$(USE_PLUGINS); $(USE_GUEST); tools/suite.sh "routing suite in the guest" tools/guesttest.sh ./internal/routetest
 
 .PHONY: e2e-sriov

@@ -23,6 +23,6 @@ for package in "$@"; do
 	name=${package##*/}
 	go test -c -o "$tmp/$name.test" "$package"
 	script+=" echo '--- $package in the guest, without $builds'; cd '$root/$package' &&"
-	script+=" '$tmp/$name.test' -test.timeout 20m -test.skip '^$builds\$' || status=1;"
+	script+=" '$tmp/$name.test' -test.timeout 30m -test.skip '^$builds\$' || status=1;"
 done
-"$tmp/guestrun" -timeout 25m -share "$tmp" /bin/sh -c "$script exit \$status"
+"$tmp/guestrun" -timeout 35m -share "$tmp" /bin/sh -c "$script exit \$status"

@@ -34,7 +34,11 @@ func TestStartInVain(t *testing.T) {
 			must(os.WriteFile(filepath.Join(dir, "qemu"), []byte("#!/bin/sh\necho >>"+boots+"\n"+c.qemu+"\n"), 0o755))
 			var said strings.Builder
 			// By then the script has said what it is to say, on a busy machine too.
-			o := Options{Dir: dir, Command: []string{"hand"}, Stdout: &said, Stderr: &said, Timeout: 3 * time.Second}
+			timeout := 6 * time.Second
+			if c.want == "QEMU ended" { // nobody waits for it
+				timeout = time.Minute
+			}
+			o := Options{Dir: dir, Command: []string{"hand"}, Stdout: &said, Stderr: &said, Timeout: timeout}
 			if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("the error lacks %q: %v", c.want, err)
 			}

@@ -91,7 +91,7 @@ func (q *qemu) status() (int, error) {
 	if code := q.cmd.ProcessState.ExitCode(); code > 0 && code&1 == 1 && strings.Contains(log, "guest: status") {
 		return code >> 1, nil
 	}
-	return 0, fmt.Errorf("%w (%s); the end of its console:\n%s", ErrNoStatus, q.cmd.ProcessState, tail(log, 2000))
+	return 0, fmt.Errorf("%w (%s); the end of its console:\n%s", ErrNoStatus, q.cmd.ProcessState, tail(log, 6000))
 }
 
 // arguments are QEMU's: two igb cards behind ports of their own, an IOMMU for
@@ -107,7 +107,8 @@ func (o Options) arguments(console string) []string {
 	}
 	kernel := []string{
 		// no_timer_check: on a loaded machine that check fails now and then.
-		"console=ttyS0", "quiet", "panic=-1", "mitigations=off", "no_timer_check",
+		// hung_task_panic: a kernel that stands still says where, and ends.
+		"console=ttyS0", "quiet", "panic=-1", "hung_task_panic=1", "mitigations=off", "no_timer_check",
 		"intel_iommu=on", "iommu=pt", "net.ifnames=0", "share=" + o.Share,
 	}
 	args := []string{

@@ -14,8 +14,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// applyTime is how long the API server may take until it serves a new kind.
-const applyTime = 30 * time.Second
+// applyTime is how long the API server may take until it serves a new kind, or
+// has deleted an object: a second or two, and on a busy machine more.
+const applyTime = 2 * time.Minute
 
 // manifest is what Apply has to know of an object.
 type manifest struct {
@@ -76,7 +77,7 @@ func (c *Cluster) delete(m manifest) error {
 	if err != nil {
 		return err
 	}
-	return Poll(time.Minute, func() (bool, error) {
+	return Poll(applyTime, func() (bool, error) {
 		answer, delErr := c.Do(http.MethodDelete, path+"?propagationPolicy=Background", nil)
 		if delErr != nil {
 			return false, delErr

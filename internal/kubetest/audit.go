@@ -82,7 +82,7 @@ func (c *Cluster) AuditLog() ([]AuditEntry, error) {
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}
 	var entries []AuditEntry
-	err = Poll(10*time.Second, func() (bool, error) {
+	err = Poll(time.Minute, func() (bool, error) {
 		var readErr error
 		if entries, readErr = c.readAudit(); readErr != nil {
 			return true, readErr

@@ -54,7 +54,7 @@ func (c *Cluster) waitServed() error {
 		return fmt.Errorf("no certificate in %s", fileServing)
 	}
 	// It reads its files every minute even when it misses their change.
-	return Poll(90*time.Second, func() (bool, error) {
+	return Poll(3*time.Minute, func() (bool, error) {
 		served, servedErr := c.servedCertificate()
 		if servedErr != nil {
 			return false, servedErr

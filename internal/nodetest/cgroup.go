@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -89,7 +88,7 @@ func removeCgroups(prefix string) error {
 			return globErr
 		}
 		for _, path := range paths {
-			if err = kubetest.Poll(20*time.Second, func() (bool, error) {
+			if err = kubetest.Poll(patience, func() (bool, error) {
 				removeErr := removeCgroup(path)
 				return removeErr == nil, removeErr
 			}); err != nil {

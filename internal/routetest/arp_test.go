@@ -16,20 +16,21 @@ import (
 )
 
 // whoHas asks a segment for an address once, by ARP, and returns the MACs of
-// all who answer within a time in which a second answer would come.
-func whoHas(t *testing.T, ns *nettest.NS, device, from, target string) []string {
+// all who answer: it waits for `least` of them, and then for a time in which one
+// more would come.
+func whoHas(t *testing.T, ns *nettest.NS, device, from, target string, least int) []string {
 	t.Helper()
 	nic := link(t, ns, device).Attrs()
 	var answers []string
 	must(t, ns.Do(func() (err error) {
-		answers, err = askARP(nic.Index, nic.HardwareAddr, netip.MustParseAddr(from).As4(), netip.MustParseAddr(target).As4())
+		answers, err = askARP(nic.Index, nic.HardwareAddr, netip.MustParseAddr(from).As4(), netip.MustParseAddr(target).As4(), least)
 		return err
 	}))
 	slices.Sort(answers)
 	return answers
 }
 
-func askARP(index int, mac net.HardwareAddr, from, target [4]byte) ([]string, error) {
+func askARP(index int, mac net.HardwareAddr, from, target [4]byte, least int) ([]string, error) {
 	const arp = unix.ETH_P_ARP>>8 | unix.ETH_P_ARP&0xff<<8 // in network order
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, arp)
 	if err != nil {
@@ -48,10 +49,10 @@ func askARP(index int, mac net.HardwareAddr, from, target [4]byte) ([]string, er
 	buf := make([]byte, 128)
 	for giveUp := time.Now().Add(30 * time.Second); time.Now().Before(giveUp); { // until nobody says more
 		n, _, readErr := unix.Recvfrom(fd, buf, 0)
-		if errors.Is(readErr, unix.EAGAIN) {
+		if errors.Is(readErr, unix.EAGAIN) && len(answers) >= least {
 			break
 		}
-		if readErr != nil && !errors.Is(readErr, unix.EINTR) {
+		if readErr != nil && !errors.Is(readErr, unix.EAGAIN) && !errors.Is(readErr, unix.EINTR) {
 			return nil, fmt.Errorf("read ARP reply: %w", readErr)
 		}
 		const reply = 2

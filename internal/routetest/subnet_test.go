@@ -46,13 +46,13 @@ func TestEachNICAnswersARPForItself(t *testing.T) {
 		p := w.attach(t, "red, red")
 		for _, nic := range []string{"net1", "net2"} {
 			want := []string{link(t, p.ns, nic).Attrs().HardwareAddr.String()}
-			got := whoHas(t, p.red.ns, "lan", p.red.gateway().v4, p.nics[nic].v4)
+			got := whoHas(t, p.red.ns, "lan", p.red.gateway().v4, p.nics[nic].v4, 1)
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%s, the address of %s, is answered by %v, want %v", p.nics[nic].v4, nic, got, want)
 			}
 		}
 		if w.shape.has(v4) {
-			if got := whoHas(t, p.red.ns, "lan", p.red.gateway().v4, p.nics["eth0"].v4); len(got) > 0 {
+			if got := whoHas(t, p.red.ns, "lan", p.red.gateway().v4, p.nics["eth0"].v4, 0); len(got) > 0 {
 				t.Errorf("%s, the address of eth0, is answered on another segment by %v", p.nics["eth0"].v4, got)
 			}
 		}

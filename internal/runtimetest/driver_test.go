@@ -390,7 +390,7 @@ func startDriver(t *testing.T, node *nettest.Node, config DriverConfig) *driver 
 			if waitErr != nil {
 				t.Errorf("driver: %v", waitErr)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			_ = cmd.Process.Kill()
 			t.Error("the driver did not end by itself")
 		}

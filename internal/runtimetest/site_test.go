@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/cri-o/ocicni/pkg/ocicni"
@@ -219,6 +220,7 @@ func (s *site) settled(networks ...string) string {
 	pod, ns := s.newPod("first", networks...)
 	pod.Ports = hostPort()
 	s.setup(pod)
+	s.bridged()
 	s.remove(pod)
 	if err := ns.Close(); err != nil {
 		s.Fatal(err)
@@ -226,10 +228,62 @@ func (s *site) settled(networks ...string) string {
 	return s.snapshot()
 }
 
-// same fails when the node is not as it was.
+// patience is how long something may take on a busy machine.
+const patience = time.Minute
+
+// bridged waits until each bridge of the node has its IPv6 link-local address.
+// It gets it a moment after its first port, and keeps it.
+func (s *site) bridged() {
+	s.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		missing, err := s.unaddressed()
+		if err == nil && len(missing) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			s.Fatalf("bridges without a link-local address: %v, %v", missing, err)
+		}
+	}
+}
+
+// unaddressed are the bridges that do not have it.
+func (s *site) unaddressed() (bridges []string, err error) {
+	handle, err := s.node.Handle()
+	if err != nil {
+		return nil, err
+	}
+	links, err := handle.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range links {
+		if link.Type() != "bridge" {
+			continue
+		}
+		addresses, listErr := handle.AddrList(link, 0)
+		if listErr != nil {
+			return nil, listErr
+		}
+		found := false
+		for _, a := range addresses {
+			found = found || a.IP.IsLinkLocalUnicast()
+		}
+		if !found {
+			bridges = append(bridges, link.Attrs().Name)
+		}
+	}
+	return bridges, nil
+}
+
+// same fails when the node is not as it was, once what has been told to end has
+// ended.
 func (s *site) same(before string) {
 	s.Helper()
-	nettest.RequireSame(s.T, before, s.snapshot())
+	after := s.snapshot()
+	for end := time.Now().Add(patience); after != before && time.Now().Before(end); after = s.snapshot() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	nettest.RequireSame(s.T, before, after)
 }
 
 // journals returns the files in stateDir.

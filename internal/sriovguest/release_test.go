@@ -66,8 +66,7 @@ func TestComesHome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := m.pod("busy").add()
 			end(p)
-			m.eventually("home", func() error { return nil })
-			nettest.RequireSame(t, before, m.snapshot())
+			same(t, before, m, name)
 		})
 	}
 }

@@ -73,7 +73,10 @@ func TestVFIO(t *testing.T) {
 	m.onNode("ip", "link", "set", m.pfs[0].Name, "vf", "6", "vlan", "43")
 	contains(t, p.refused("CHECK").Msg, "vlan of VF 6")
 	detach(p)
-	if after := m.cards(); after != before {
-		t.Errorf("before:\n%s\nafter:\n%s", before, after)
-	}
+	m.eventually("the cards are as before", func() error {
+		if after := m.cards(); after != before {
+			return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		return nil
+	})
 }

@@ -70,10 +70,10 @@ func (s *show) heading(format string, args ...any) {
 	s.say("\n%d. %s\n", s.step, fmt.Sprintf(format, args...))
 }
 
-// eventually tries for 15 s: emulated cards take their time.
+// eventually tries for a minute: emulated cards take their time.
 func eventually(ctx context.Context, try func() error) error {
 	var err error
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		if err = try(); err == nil {
 			return nil
 		}

@@ -38,7 +38,7 @@ func ask() error {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+string(token))
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: time.Minute}
 	answer, err := client.Do(request)
 	if err != nil {
 		return err
