@@ -11,9 +11,9 @@ import (
 )
 
 // hold makes sure that nobody has a VF, and takes its lock, so that it stays
-// so. since is when it was first withheld. An ADD may have the lock of a fresh
-// one already, of a pod that had its address before a reboot: it cannot claim
-// the VF without the PF's lock, which is ours.
+// so. since is when it was first withheld, zero if it is offered. An ADD may
+// have the lock of a fresh one already, of a pod that had its address before a
+// reboot: it cannot claim the VF without the PF's lock, which is ours.
 func (j *job) hold(ctx context.Context, d *sriov.Device, since time.Time) (unlock func(), err error) {
 	unlock, err = j.Claims.TryLock(ctx, d.PCI)
 	if err != nil && !errors.Is(err, network.Again) {
@@ -25,13 +25,7 @@ func (j *job) hold(ctx context.Context, d *sriov.Device, since time.Time) (unloc
 	if err != nil {
 		unlock = func() {}
 	}
-	why, err := j.holder(ctx, d)
-	if err == nil && why == "" && !j.record.fresh() {
-		if left := since.Add(j.Grace).Sub(j.Now()); left > 0 {
-			unlock()
-			return nil, &heldError{why: fmt.Sprintf("%s is no longer offered, and is changed when no pod turns out to have it", d), again: left}
-		}
-	}
+	why, err := j.holder(ctx, d, since)
 	if err == nil && why == "" {
 		return unlock, nil
 	}
@@ -43,7 +37,7 @@ func (j *job) hold(ctx context.Context, d *sriov.Device, since time.Time) (unloc
 }
 
 // holder says who has a VF, "" = nobody.
-func (j *job) holder(ctx context.Context, d *sriov.Device) (why string, err error) {
+func (j *job) holder(ctx context.Context, d *sriov.Device, since time.Time) (why string, err error) {
 	holding := sriov.Holding{Boot: j.boot, Made: j.record.Made, Lives: j.Lives}
 	why, err = j.Claims.Holder(d.PCI, holding)
 	if err != nil || why != "" {
@@ -55,7 +49,14 @@ func (j *job) holder(ctx context.Context, d *sriov.Device) (why string, err erro
 	if j.record.fresh() {
 		return "", nil
 	}
-	if err = j.askKubelet(ctx); err != nil {
+	left := j.Grace
+	if !since.IsZero() {
+		left = since.Add(j.Grace).Sub(j.Now())
+	}
+	if left > 0 {
+		return "", &heldError{why: fmt.Sprintf("%s is no longer offered, and is changed when no pod turns out to have it", d), again: left}
+	}
+	if err = j.askKubelet(ctx, since.Add(j.Grace)); err != nil {
 		return "", err
 	}
 	if pod := j.allocated[d.PCI]; pod != "" {
@@ -67,18 +68,20 @@ func (j *job) holder(ctx context.Context, d *sriov.Device) (why string, err erro
 // kubeletPatience is how long kubelet's answer is waited for.
 const kubeletPatience = 10 * time.Second
 
-// askKubelet asks once.
-func (j *job) askKubelet(ctx context.Context) error {
-	if j.allocated != nil || j.Allocated == nil {
+// askKubelet asks, unless it did so after that time: a VF may be given until
+// its grace is over.
+func (j *job) askKubelet(ctx context.Context, after time.Time) error {
+	if j.Allocated == nil || j.allocated != nil && !j.asked.Before(after) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, kubeletPatience)
 	defer cancel()
+	asked := j.Now()
 	given, err := j.Allocated(ctx)
 	if err != nil {
 		return &heldError{why: fmt.Sprintf("kubelet does not say which pods have VFs of PF %s, so they stay as they are: %v", j.pci, err)}
 	}
-	j.allocated = map[string]string{}
+	j.asked, j.allocated = asked, map[string]string{}
 	for id, pod := range given {
 		if pci, pciErr := sriov.NormalPCI("", id); pciErr == nil {
 			j.allocated[pci] = pod
@@ -116,9 +119,19 @@ func (j *job) link() (sriov.Link, error) {
 	if j.pf.Name == "" {
 		return sriov.Link{}, &heldError{why: fmt.Sprintf("PF %s has no network device on the node (driver %q): a pod may have it, or its driver is not loaded", j.pci, j.pf.Driver)}
 	}
-	l, err := j.host.LinkByName(j.pf.Name)
+	l, err := j.netdev(j.pf.Name, j.pci)
 	if err != nil {
 		return l, network.Again.Errorf("find PF %s: %w", j.pf.Name, err)
 	}
 	return l, nil
+}
+
+// netdev returns the network device of a function, by the name that sysfs
+// showed: it may be another one's by now, as while udev names new ones.
+func (j *job) netdev(name, pci string) (sriov.Link, error) {
+	l, err := j.host.LinkByName(name)
+	if err == nil && !l.IsOf(pci) {
+		return sriov.Link{}, sriov.ErrNoLink
+	}
+	return l, err
 }

@@ -21,7 +21,7 @@ type job struct {
 	target *target
 	pci    string
 	wish   *resource.PF
-	since  time.Time          // the PF's VFs are withheld; zero if they are offered
+	since  time.Time          // the PF's VFs are withheld; zero: they are offered
 	before map[string]waiting // VFs that are withheld by themselves
 
 	pf        *sriov.PF
@@ -29,6 +29,7 @@ type job struct {
 	record    *Record
 	kept      []byte            // what the record's file has
 	allocated map[string]string // kubelet's word; nil until it was asked
+	asked     time.Time         // when it was
 	whole     bool
 	waiting   map[string]waiting
 	inside    bool // the kernel, by the provisioner's lock
@@ -37,8 +38,9 @@ type job struct {
 // job begins a try. The provisioner's lock is held.
 func (p *Provisioner) job(t *target) *job {
 	j := &job{Provisioner: p, target: t, pci: t.pci, wish: t.wish, since: t.since, before: maps.Clone(t.waiting), waiting: map[string]waiting{}}
+	maps.Copy(j.waiting, t.waiting) // until they are looked at
 	if j.whole = t.whole; t.whole {
-		j.since = p.Now()
+		j.since = time.Time{}
 	}
 	return j
 }
@@ -56,7 +58,17 @@ const pfPatience = 5 * time.Second
 
 // do does it, with the PF's lock.
 func (j *job) do(ctx context.Context) error {
-	var err error
+	patience, cancel := context.WithTimeout(ctx, pfPatience)
+	defer cancel()
+	unlock, err := j.Claims.Lock(patience, j.pci)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !j.wished() {
+		return &heldError{why: fmt.Sprintf("something else is wished of PF %s by now", j.pci)}
+	}
+	// What another agent did until it let go of the lock counts.
 	if j.record, err = j.Provisioner.record(j.pci); err != nil {
 		return err
 	}
@@ -66,13 +78,6 @@ func (j *job) do(ctx context.Context) error {
 	if j.pf, err = j.Sys.PF(j.pci); err != nil {
 		return &heldError{why: fmt.Sprintf("PF %s is not on the node", j.pci)}
 	}
-	patience, cancel := context.WithTimeout(ctx, pfPatience)
-	defer cancel()
-	unlock, err := j.Claims.Lock(patience, j.pci)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	holder, err := j.Claims.Holder(j.pci, sriov.Holding{Boot: j.boot, Lives: j.Lives})
 	if err == nil && holder != "" {
 		err = &heldError{why: fmt.Sprintf("PF %s itself is held by %s", j.pci, holder)}
@@ -90,16 +95,32 @@ func (j *job) do(ctx context.Context) error {
 	return j.apply(ctx)
 }
 
+// wished reports whether what the try is about is still wished.
+func (j *job) wished() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.current()
+}
+
+// current is wished, with the provisioner's lock.
+func (j *job) current() bool { return slices.Contains(j.targets, j.target) && j.target.pci == j.pci }
+
 // finish takes a try's outcome over.
 func (p *Provisioner) finish(t *target, j *job, err error) {
 	p.mu.Lock()
-	if !slices.Contains(p.targets, t) || t.pci != j.pci {
+	if !j.current() {
 		p.mu.Unlock()
-		return // something else is wished by now
+		return
 	}
 	now := p.Now()
 	if t.whole != j.whole && !j.whole {
 		t.since = now
+	}
+	for vf, w := range j.waiting {
+		if w.since.IsZero() { // it was offered until now
+			w.since = now
+			j.waiting[vf] = w
+		}
 	}
 	t.whole, t.waiting = j.whole, j.waiting
 	var held *heldError

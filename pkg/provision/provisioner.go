@@ -68,7 +68,8 @@ type Provisioner struct {
 	told    string          // the last trouble with the records that the log has
 
 	writing sync.Mutex // the status file
-	written []byte
+	status  []byte     // the last one
+	written bool       // and the file says so
 }
 
 // New returns a provisioner that wishes nothing yet: what it did before stays
@@ -212,7 +213,7 @@ func (p *Provisioner) Undo(ctx context.Context) error {
 	var workers sync.WaitGroup
 	p.mu.Lock()
 	for _, t := range p.targets {
-		t.since, t.due = time.Time{}, time.Time{} // nobody offers them any more
+		t.since, t.due = p.Now().Add(-p.Grace), time.Time{} // nobody offers them any more
 	}
 	p.mu.Unlock()
 	p.pass(ctx, &workers)

@@ -109,23 +109,26 @@ func (p *Provisioner) publish() {
 	}
 }
 
+// writeStatus reports whether the status is another than before. What could
+// not be written is tried again, also when nothing changes.
 func (p *Provisioner) writeStatus() (changed bool) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	status := p.Status()
 	raw, err := json.Marshal(status)
-	if bytes.Equal(raw, p.written) {
+	changed = !bytes.Equal(raw, p.status)
+	if !changed && p.written {
 		return false
 	}
 	_, statErr := os.Lstat(statusPath(p.StateDir))
 	if err == nil && (len(status) > 0 || statErr == nil) {
-		err = lockfile.Replace(statusPath(p.StateDir), raw, 0o600)
+		err = lockfile.ReplaceShared(statusPath(p.StateDir), raw, 0o600) // two agents may write it, in an upgrade
 	}
-	if err != nil {
+	if err != nil && (changed || p.written) {
 		p.Log.Warn("how the PFs are cannot be written down", "error", err.Error())
 	}
-	p.written = raw
-	return true
+	p.status, p.written = raw, err == nil
+	return changed
 }
 
 // tell logs trouble with the records once.

@@ -112,9 +112,10 @@ func (p *Provisioner) locate(t *target, taken map[string]bool, records map[strin
 	if t.pci == pf.PCI {
 		return
 	}
-	t.pci, t.due, t.tries = pf.PCI, time.Time{}, 0
+	t.pci, t.since, t.due, t.tries = pf.PCI, p.Now(), time.Time{}, 0
 	t.status.PCI = pf.PCI
-	if r := records[pf.PCI]; r != nil && r.done(p.boot, t.wish) && len(pf.VFs) == t.wish.NumVFs {
+	// Another wish's try may be changing it.
+	if r := records[pf.PCI]; !p.busy[pf.PCI] && r != nil && r.done(p.boot, t.wish) && len(pf.VFs) == t.wish.NumVFs {
 		t.whole = true
 		t.set(Done, "", p.Now())
 		return

@@ -43,6 +43,7 @@ func (j *job) vfs(ctx context.Context, pf int) error {
 		if lookErr != nil {
 			return lookErr
 		}
+		delete(j.waiting, v.PCI)
 		if err = j.vf(ctx, v); err != nil {
 			j.waiting[v.PCI] = waiting{why: "is not set up: " + err.Error(), since: j.withheldSince(v.PCI)}
 			failed = append(failed, err)
@@ -51,17 +52,26 @@ func (j *job) vfs(ctx context.Context, pf int) error {
 	return errors.Join(failed...)
 }
 
+// looks is how often a VF is looked at whose network device changes its name.
+const looks = 3
+
 // look finds out what is wrong with a VF.
 func (j *job) look(pf, index int, held []sriov.VF) (*vf, error) {
-	d, err := j.Sys.Member(j.pf, index)
-	if err != nil {
-		return nil, err
-	}
-	v := &vf{Device: d, pf: pf}
+	v := &vf{pf: pf}
 	if at := slices.IndexFunc(held, func(h sriov.VF) bool { return h.Index == index }); at >= 0 {
 		v.admin = &held[at].Admin
 	}
-	return v, j.judge(v)
+	for range looks {
+		d, err := j.Sys.Member(j.pf, index)
+		if err != nil {
+			return nil, err
+		}
+		v.Device = d
+		if err = j.judge(v); err != nil || v.Netdev == "" || v.link.Index != 0 {
+			return v, err
+		}
+	}
+	return v, nil
 }
 
 func (j *job) judge(v *vf) error {
@@ -75,7 +85,7 @@ func (j *job) judge(v *vf) error {
 	if v.Netdev == "" {
 		return nil
 	}
-	link, err := j.host.LinkByName(v.Netdev)
+	link, err := j.netdev(v.Netdev, v.PCI)
 	if errors.Is(err, sriov.ErrNoLink) {
 		return nil // it has just gone, or changes its name
 	}
@@ -90,7 +100,7 @@ func (j *job) judge(v *vf) error {
 
 // vf sets up one VF, or notes why not yet.
 func (j *job) vf(ctx context.Context, v *vf) error {
-	incomplete := v.Netdev == "" && !v.Userspace()
+	incomplete := v.link.Index == 0 && !v.Userspace()
 	if v.right() && (!incomplete || !j.record.fresh()) {
 		return nil
 	}
