@@ -95,9 +95,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, closed(web))
 	}
-	if a.socketFile, err = os.Stat(a.Socket); err != nil {
-		return errors.Join(err, listener.Close(), closed(web))
-	}
+	a.socketFile = listener.File
 	server := &agentapi.Server{Answer: a.Answer, Log: a.Log, Busy: busy, Queue: queue}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

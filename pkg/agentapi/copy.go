@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -122,12 +123,7 @@ func replace(path string, content []byte) error {
 		return err
 	}
 	temporary := "." + filepath.Base(path) + "."
-	// A killed agent may have left one.
-	left, err := filepath.Glob(filepath.Join(dir, temporary+"*"))
-	for _, file := range left {
-		err = errors.Join(err, os.Remove(file))
-	}
-	if err != nil {
+	if err := sweep(filepath.Join(dir, temporary+"*")); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(dir, temporary)
@@ -146,6 +142,24 @@ func replace(path string, content []byte) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// youngest is the age below which a file may be one that another agent, in an
+// upgrade, writes now.
+const youngest = time.Minute
+
+// sweep removes what agents that were killed left half written.
+func sweep(pattern string) error {
+	left, err := filepath.Glob(pattern)
+	for _, file := range left {
+		if info, statErr := os.Lstat(file); statErr != nil || time.Since(info.ModTime()) < youngest {
+			continue
+		}
+		if rmErr := os.Remove(file); !errors.Is(rmErr, fs.ErrNotExist) {
+			err = errors.Join(err, rmErr)
+		}
+	}
+	return err
 }
 
 // HasNetworks reports whether a namespace has networks of its own.

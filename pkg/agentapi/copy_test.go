@@ -2,11 +2,15 @@ package agentapi
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -109,4 +113,88 @@ func TestListenTakesNoFile(t *testing.T) {
 	if raw, err := os.ReadFile(path); err != nil || string(raw) != "precious" {
 		t.Errorf("%q, %v", raw, err)
 	}
+}
+
+// Two agents write at once, in an upgrade: neither takes the other's file
+// away. What one left that was killed goes.
+func TestCopyOfTwoAgents(t *testing.T) {
+	dir := t.TempDir()
+	old, fresh := filepath.Join(dir, "."+copyFile+".1"), filepath.Join(dir, "."+copyFile+".2")
+	for _, path := range []string{old, fresh} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	then := time.Now().Add(-2 * youngest)
+	if err := os.Chtimes(old, then, then); err != nil {
+		t.Fatal(err)
+	}
+	var writing sync.WaitGroup
+	failed := make([]error, 2)
+	for agent := range failed {
+		writing.Go(func() {
+			for i := range 100 {
+				c := &Copy{Namespaces: []string{fmt.Sprintf("%d-%d", agent, i)}}
+				failed[agent] = errors.Join(failed[agent], c.Save(dir))
+			}
+		})
+	}
+	writing.Wait()
+	if err := errors.Join(failed...); err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil || len(left) != 1 || left[0] != fresh {
+		t.Errorf("left over: %q, %v", left, err)
+	}
+}
+
+// Two agents listen at once: each knows which socket is its own.
+func TestListenOfTwoAgents(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	for range 200 {
+		sockets, failed := make([]*Socket, 2), make([]error, 2)
+		var listening sync.WaitGroup
+		for agent := range sockets {
+			listening.Go(func() { sockets[agent], failed[agent] = Listen(path) })
+		}
+		listening.Wait()
+		if err := errors.Join(failed...); err != nil {
+			t.Fatal(err)
+		}
+		there, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, second := os.SameFile(there, sockets[0].File), os.SameFile(there, sockets[1].File)
+		if first == second {
+			t.Fatalf("%v of the first, %v of the second is at the path", first, second)
+		}
+		mine := sockets[0]
+		if second {
+			mine = sockets[1]
+		}
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted, err := accept(mine)
+		if err != nil {
+			t.Fatalf("whose file is there is not reached by it: %v", err)
+		}
+		if err = errors.Join(accepted.Close(), conn.Close(), sockets[0].Close(), sockets[1].Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := filepath.Glob(path + ".*"); err != nil || len(left) > 0 {
+		t.Errorf("left over: %q, %v", left, err)
+	}
+}
+
+// accept takes a connection that is there already.
+func accept(s *Socket) (net.Conn, error) {
+	if err := s.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return nil, err
+	}
+	return s.Accept()
 }

@@ -2,6 +2,7 @@ package agentapi
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,29 +28,41 @@ type Server struct {
 	Queue  int // more that wait for their turn; the rest is sent away
 }
 
+// Socket is the agent's socket.
+type Socket struct {
+	*net.UnixListener
+	// File is ours. Its inode cannot be another's while the socket is open.
+	File os.FileInfo
+}
+
 // Listen makes the socket, for root alone, in place of what an agent before
 // left. Two agents must not share it: the later one takes it over.
-func Listen(path string) (net.Listener, error) {
+func Listen(path string) (*Socket, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the agent socket's directory: %w", err)
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
 		return nil, fmt.Errorf("make the agent socket: %s is there and is no socket: name a free path, or that of an agent's socket", path)
 	}
-	// Nobody can connect before the mode is right, and the rename is atomic.
-	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("make the agent socket: %w", err)
-	}
+	// Nobody can connect before the mode is right, and the rename is atomic. A
+	// process id would not do for the name: each agent's may be 1.
+	temporary := path + "." + rand.Text()[:8]
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("make the agent socket: %w", err)
 	}
 	listener.SetUnlinkOnClose(false)
-	if err = errors.Join(os.Chmod(temporary, 0o600), os.Rename(temporary, path)); err != nil {
+	s := &Socket{UnixListener: listener}
+	if err = os.Chmod(temporary, 0o600); err == nil {
+		s.File, err = os.Lstat(temporary) // by `path` it may be another agent's in a moment
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make the agent socket: %w", err), listener.Close(), os.Remove(temporary))
 	}
-	return listener, nil
+	return s, nil
 }
 
 // Serve answers until ctx ends, and then until every request that it took

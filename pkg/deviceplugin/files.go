@@ -2,11 +2,14 @@ package deviceplugin
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,15 +19,32 @@ import (
 // maxFile bounds what is read of a file that others could have written.
 const maxFile = 4 << 20
 
-// tempExt ends the name of a file that is being written.
-const tempExt = ".tmp"
+// A file that is being written has a name of its own each time: two agents, in
+// an upgrade, may write the same one. It is none of a CDI spec.
+const (
+	tempPrefix = ".multiplexer-"
+	tempExt    = ".tmp"
+)
+
+// youngest is the age below which such a file may be one that another agent
+// writes now.
+const youngest = time.Minute
 
 // shared is a directory whose files others on the node read. No link in it
 // leads out of it.
 type shared struct{ *os.Root }
 
-// openShared opens a directory below `top`, and makes both.
+// openShared opens a directory below `top`, and makes both. What an agent that
+// was killed left half written there goes.
 func openShared(top, sub string) (*shared, error) {
+	s, err := makeShared(top, sub)
+	if err == nil {
+		s.sweep()
+	}
+	return s, err
+}
+
+func makeShared(top, sub string) (*shared, error) {
 	dir := filepath.Join(top, sub)
 	root, err := makeRoot(top)
 	if err != nil {
@@ -77,23 +97,38 @@ func (s *shared) write(name string, content []byte) error {
 	if old, err := s.read(name); err == nil && old != nil && bytes.Equal(old, content) {
 		return nil
 	}
-	temp := name + tempExt
-	if err := s.remove(temp); err != nil {
-		return err
-	}
+	temp := tempPrefix + rand.Text() + tempExt
 	f, err := s.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err == nil {
 		_, err = f.Write(content)
 		// The umask is the process's, and others must be able to read it.
-		err = errors.Join(err, f.Chmod(0o644), f.Close())
-	}
-	if err == nil {
-		err = s.Rename(temp, name)
+		if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
+			err = s.Rename(temp, name)
+		}
+		if err != nil {
+			_ = s.Remove(temp) // the error before counts
+		}
 	}
 	if err != nil {
 		return network.IO.Errorf("write %s: %w", filepath.Join(s.Name(), name), err)
 	}
 	return nil
+}
+
+// sweep removes files that agents left half written. One that stays disturbs
+// nobody, and the next look tries again.
+func (s *shared) sweep() {
+	entries, err := fs.ReadDir(s.FS(), ".")
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); strings.HasPrefix(name, tempPrefix) && strings.HasSuffix(name, tempExt) {
+			if info, infoErr := entry.Info(); infoErr == nil && time.Since(info.ModTime()) >= youngest {
+				_ = s.Remove(name)
+			}
+		}
+	}
 }
 
 func (s *shared) remove(name string) error {

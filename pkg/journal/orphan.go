@@ -37,13 +37,14 @@ func (e *Entry) Guard() (*os.File, error) {
 // AwaitOrphan makes sure that no delegate of a killed call still runs for
 // this container: it waits until `patience` or ctx ends, and then kills
 // whatever holds the guard open. It does nothing unless the journal ends in
-// the middle of a delegate's run.
+// the middle of a delegate's run, or does not say whose it is: the DEL of a
+// container that no journal describes writes no line.
 func (e *Entry) AwaitOrphan(ctx context.Context, patience time.Duration) error {
-	if !e.Interrupted {
+	if e.Usable() && !e.Interrupted {
 		return nil
 	}
-	f, err := os.OpenFile(e.store.path(runningDir, e.container), os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := os.OpenFile(e.store.path(runningDir, e.container), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) || lockfile.Irregular(err) { // no delegate inherited what is no file
 		return nil
 	}
 	if err != nil {

@@ -112,6 +112,9 @@ func (c *call) fresh(ctx context.Context) (*journal.Entry, error) {
 			return nil, err
 		}
 	}
+	if err = entry.AwaitOrphan(ctx, orphanPatience); err != nil { // of a DEL that found no journal
+		return nil, errors.Join(err, entry.Close())
+	}
 	if entry, err = c.withoutMultus(ctx, entry); err != nil {
 		return nil, err
 	}

@@ -272,6 +272,9 @@ func (c *call) collectOrphan(ctx context.Context, id string) error {
 	if entry.Usable() {
 		return nil // a call began with it meanwhile
 	}
+	if err = entry.AwaitOrphan(ctx, orphanPatience); err != nil {
+		return err
+	}
 	left := c.inherit(ctx, container{id: id, ifname: defaultIfName})
 	if adopted, relErr := c.delAdopted(ctx, entry, left, "GC"); adopted {
 		return relErr

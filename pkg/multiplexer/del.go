@@ -63,6 +63,9 @@ func (c *call) delAbsent(ctx context.Context, own container) error {
 	if entry.Usable() { // an ADD was faster
 		return c.delRecorded(ctx, entry, own)
 	}
+	if err = entry.AwaitOrphan(ctx, orphanPatience); err != nil {
+		return err
+	}
 	left := c.inherit(ctx, own)
 	if adopted, relErr := c.delAdopted(ctx, entry, left, "DEL"); adopted {
 		return relErr
@@ -107,14 +110,19 @@ func (c *call) delLeft(ctx context.Context, entry *journal.Entry, own container,
 
 // delGuarded runs a DEL that no journal describes where a killed call can
 // find it; entry is nil where there can be no journal.
-func (c *call) delGuarded(ctx context.Context, entry *journal.Entry, own container, a *network.Attachment) error {
+func (c *call) delGuarded(ctx context.Context, entry *journal.Entry, own container, a *network.Attachment) (err error) {
 	request := delegate.Request{ContainerID: own.id, Netns: own.netns}
 	if entry != nil {
-		guard, err := entry.Guard()
-		if err != nil {
-			return err
+		guard, guardErr := entry.Guard()
+		if guardErr != nil {
+			return guardErr
 		}
-		defer guard.Close()
+		defer func() {
+			_ = guard.Close() // nothing was written
+			if err != nil {
+				c.cutShort(ctx, entry)
+			}
+		}()
 		request.Guard = guard
 	}
 	if a.Cluster {
@@ -160,6 +168,9 @@ func (c *call) clusterToday(ctx context.Context, own container, pod plan.Pod) (*
 // attached: a power loss left the file empty, or the disk damaged it; or a call
 // was killed that had just created it.
 func (c *call) delUnrecorded(ctx context.Context, entry *journal.Entry, own container) error {
+	if err := entry.AwaitOrphan(ctx, orphanPatience); err != nil {
+		return err
+	}
 	left := c.inherit(ctx, own)
 	if adopted, err := c.delAdopted(ctx, entry, left, "DEL"); adopted {
 		return err

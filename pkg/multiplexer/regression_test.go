@@ -34,12 +34,19 @@ func (f *fixture) start(verb, container, marker string) <-chan nettest.Outcome {
 		}
 		done <- out
 	}()
+	f.await(marker)
+	return done
+}
+
+// await waits until a delegate got as far as its marker.
+func (f *fixture) await(marker string) {
+	f.Helper()
 	for giveUp := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err = os.Stat(f.file("rec/" + marker)); err == nil {
-			return done
+		if _, err := os.Stat(f.file("rec/" + marker)); err == nil {
+			return
 		}
 		if time.Now().After(giveUp) {
-			f.Fatalf("%s of %s never reached %q", verb, container, marker)
+			f.Fatalf("no delegate ever reached %q", marker)
 		}
 	}
 }

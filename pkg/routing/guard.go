@@ -3,6 +3,7 @@ package routing
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +55,7 @@ func (g *Guard) begin() error {
 	if err = g.record(&Plan{Quiet: g.quiet}); err != nil {
 		return err
 	}
-	return g.pod.writeSysctls(g.quiet, wanted)
+	return g.pod.writeSysctls(g.quiet)
 }
 
 // Close ends the watch. Without a Guard there is none.
@@ -121,7 +122,7 @@ func (g *Guard) set(in Input, now *State) (*Plan, *State, error) {
 	if err = g.pod.apply(plan, now); err != nil {
 		return nil, nil, err
 	}
-	if err = g.pod.writeSysctls(plan.Sysctls, wanted); err != nil {
+	if err = g.pod.writeSysctls(plan.Sysctls); err != nil {
 		return nil, nil, err
 	}
 	have, err := g.pod.State()
@@ -132,22 +133,32 @@ func (g *Guard) set(in Input, now *State) (*Plan, *State, error) {
 // network its default routes back. What is gone already is no error.
 func Undo(netns string, plan *Plan) error {
 	pod, err := OpenPod(netns)
+	if errors.Is(err, fs.ErrNotExist) { // it went since somebody looked
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer pod.Close()
-	have, err := pod.State()
-	if err != nil {
-		return fmt.Errorf("undo routing: %w", err)
-	}
-	back := undoing(plan, have)
-	err = errors.Join(
-		applyRoutes(pod, back, have), applyRules(pod, nil, have.Rules), removeFromMain(pod, back.Removed, have),
-		pod.giveBack(back.Added, have), pod.restoreSysctls(append(plan.Sysctls, plan.Quiet...)))
-	if err != nil {
+	if err = pod.undo(plan); err != nil {
 		return fmt.Errorf("undo routing: %w", err)
 	}
 	return nil
+}
+
+func (p *Pod) undo(plan *Plan) error {
+	have, err := p.State()
+	if err != nil {
+		return err
+	}
+	back := undoing(plan, have)
+	err = errors.Join(
+		applyRoutes(p, back, have), applyRules(p, nil, have.Rules), removeFromMain(p, back.Removed, have), p.giveBack(back.Added, have))
+	sysctls := p.restoreSysctls(append(plan.Sysctls, plan.Quiet...))
+	if errors.Is(sysctls, fs.ErrNotExist) { // the namespace went meanwhile, and they with it
+		return err
+	}
+	return errors.Join(err, sysctls)
 }
 
 // giveBack restores the cluster network's routes. One that its NIC cannot

@@ -37,26 +37,30 @@ func (p *Pod) readSysctls(keys []string) (map[string]string, error) {
 	return values, err
 }
 
-// writeSysctls sets each setting to what `value` says of it.
-func (p *Pod) writeSysctls(settings []Sysctl, value func(Sysctl) string) error {
+// writeSysctls gives each setting the value that is wanted of it.
+func (p *Pod) writeSysctls(settings []Sysctl) error {
 	if len(settings) == 0 {
 		return nil
 	}
 	return podns.Within(p.path, func() error {
 		for _, s := range settings {
-			if err := os.WriteFile(filepath.Join(procSysNet, s.Key), []byte(value(s)), 0o644); err != nil {
-				return fmt.Errorf("write sysctl: %w", err)
+			if err := writeSysctl(s.Key, s.Want); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
 }
 
+func writeSysctl(key, value string) error {
+	if err := os.WriteFile(filepath.Join(procSysNet, key), []byte(value), 0o644); err != nil {
+		return fmt.Errorf("write sysctl: %w", err)
+	}
+	return nil
+}
+
 // nic is the interface that the setting is of.
 func (s Sysctl) nic() string { return path.Base(path.Dir(s.Key)) }
-
-func wanted(s Sysctl) string { return s.Want }
-func former(s Sysctl) string { return s.Had }
 
 // restoreSysctls gives settings their former value, where nobody has changed
 // them since. One whose interface is gone is gone with it.
@@ -71,7 +75,23 @@ func (p *Pod) restoreSysctls(settings []Sysctl) error {
 			ours = append(ours, s)
 		}
 	}
-	return p.writeSysctls(ours, former)
+	return p.putBack(ours)
+}
+
+// putBack sets each setting to its former value, and passes over those of an
+// interface that went meanwhile.
+func (p *Pod) putBack(settings []Sysctl) error {
+	if len(settings) == 0 {
+		return nil
+	}
+	return podns.Within(p.path, func() error {
+		for _, s := range settings {
+			if err := writeSysctl(s.Key, s.Had); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func keysIn(settings []Sysctl) []string {

@@ -96,6 +96,11 @@ func (c Claims) Offer(ctx context.Context, pf string, list []Offer) (refused map
 	if err != nil {
 		return nil, err
 	}
+	unlockOffers, err := c.lockOffers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlockOffers()
 	all, err := c.Offers()
 	if err != nil {
 		return nil, err
@@ -117,6 +122,20 @@ func (c Claims) Offer(ctx context.Context, pf string, list []Offer) (refused map
 		all = append(all, o)
 	}
 	return refused, c.SetOffers(all)
+}
+
+// lockOffers takes the lock of devices.json, for who adds to what it says: two
+// agents, in an upgrade, may list devices of two PFs at once. Who has a PF's
+// lock may wait for this one, nobody the other way round.
+func (c Claims) lockOffers(ctx context.Context) (unlock func(), err error) {
+	f, err := lockfile.Open(ctx, filepath.Join(c.Dir, "devices"+lockExt))
+	if errors.Is(err, lockfile.ErrBusy) {
+		return nil, network.Again.Errorf("%s is being changed by another agent: %w", c.offersPath(), err)
+	}
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	return func() { _ = f.Close() }, nil // nothing was written
 }
 
 // guardOffered refuses to pick a device that is advertised: since the pick

@@ -201,3 +201,49 @@ func TestOffersOfTwoAgents(t *testing.T) {
 		t.Errorf("left over: %q, %v", left, err)
 	}
 }
+
+// Two agents list devices of two PFs at once: none is lost.
+func TestOfferByTwoAgents(t *testing.T) {
+	for range 100 {
+		c := NewClaims(t.TempDir(), "")
+		failed := make([]error, 2)
+		var offering sync.WaitGroup
+		begin := make(chan struct{})
+		for agent := range failed {
+			offering.Go(func() {
+				<-begin
+				pf := fmt.Sprintf("0000:%02x:00.0", agent+1)
+				_, failed[agent] = c.Offer(t.Context(), pf, []Offer{{PCI: fmt.Sprintf("0000:%02x:02.0", agent+1), PF: pf, Resource: "x/vf"}})
+			})
+		}
+		close(begin)
+		offering.Wait()
+		if got, err := c.Offers(); errors.Join(append(failed, err)...) != nil || len(got) != 2 {
+			t.Fatalf("%v, %v, %v", got, failed, err)
+		}
+	}
+}
+
+// Who writes the file makes an offer wait, as long as it is told to.
+func TestOfferWaitsForTheFile(t *testing.T) {
+	c := NewClaims(t.TempDir(), "")
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := c.lockOffers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err = c.Offer(ctx, offerPF, []Offer{offer(0)}); !errors.Is(err, network.Again) || !strings.Contains(err.Error(), "devices.json") {
+		t.Errorf("%v", err)
+	}
+	if exists(c.offersPath()) {
+		t.Error("it was written without the lock")
+	}
+	unlock()
+	if _, err = c.Offer(t.Context(), offerPF, []Offer{offer(0)}); err != nil {
+		t.Error(err)
+	}
+}
