@@ -1,7 +1,9 @@
 package sriovguest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"testing"
 
@@ -16,7 +18,9 @@ func (m *machine) bind(pci, driver string) {
 	if driver == "" {
 		override = "\n"
 	}
-	m.must(os.WriteFile(dir+"/driver/unbind", []byte(pci), 0))
+	if err := os.WriteFile(dir+"/driver/unbind", []byte(pci), 0); !errors.Is(err, fs.ErrNotExist) { // it may have none
+		m.must(err)
+	}
 	m.must(os.WriteFile(dir+"/driver_override", []byte(override), 0))
 	m.must(os.WriteFile("/sys/bus/pci/drivers_probe", []byte(pci), 0))
 	if driver == "" {
