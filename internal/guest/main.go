@@ -43,7 +43,7 @@ func runTests(ctx context.Context) (int, error) {
 	if out, buildErr := build.CombinedOutput(); buildErr != nil {
 		return 0, fmt.Errorf("build the tests: %w\n%s", buildErr, out)
 	}
-	o := Options{Dir: dir, Command: []string{program}, Share: temp, Stdout: os.Stdout, Stderr: os.Stderr, Timeout: 45 * time.Minute}
+	o := Options{Dir: dir, Command: []string{program}, Share: temp, Stdout: os.Stdout, Stderr: os.Stderr, Timeout: 45*time.Minute + 40*time.Second}
 	for _, arg := range os.Args[1:] {
 		// Coverage and the log of opened files are the outer test's business.
 		if !strings.HasPrefix(arg, "-test.testlogfile") && !strings.HasPrefix(arg, "-test.gocoverdir") {

@@ -49,7 +49,7 @@ func TestAnnouncements(t *testing.T) {
 // tried; without an announcement nothing changes what this one knows.
 func (p *pod) learns(address, networks string) *pod {
 	p.t.Helper()
-	const tries = 5
+	const tries = 12
 	for range tries {
 		young := p.machine.pod(networks).add()
 		// It is on its way when ADD ends.

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
@@ -105,8 +104,6 @@ func (m *Manager) announce(ctx context.Context, o *outcome) []error {
 		}
 		for _, i := range o.fresh[pf] {
 			switch why := refused[i.PCI]; {
-			case errors.Is(err, network.Again):
-				o.waiting[i.PCI] = "its PF is being worked on by a pod's start or end"
 			case err != nil:
 				o.waiting[i.PCI] = err.Error()
 			case why != "":

@@ -20,9 +20,8 @@ import (
 // when this one is killed. Each delegate gets a file of its own, so that a
 // daemon which an earlier one left behind on purpose stands in nobody's way.
 func (e *Entry) Guard() (*os.File, error) {
-	path := e.store.path(runningDir, e.container)
-	if err := absentIsFine(os.Remove(path)); err != nil {
-		return nil, e.store.failed(err)
+	if err := e.Unguard(); err != nil {
+		return nil, err
 	}
 	f, err := e.store.create(runningDir, e.container, os.O_RDWR|os.O_EXCL)
 	if err != nil {
@@ -32,6 +31,15 @@ func (e *Entry) Guard() (*os.File, error) {
 		return nil, errors.Join(e.store.failed(err), f.Close())
 	}
 	return f, nil
+}
+
+// Unguard forgets the last delegate: it has ended, and what it left behind on
+// purpose stands in nobody's way.
+func (e *Entry) Unguard() error {
+	if err := absentIsFine(os.Remove(e.store.path(runningDir, e.container))); err != nil {
+		return e.store.failed(err)
+	}
+	return nil
 }
 
 // AwaitOrphan makes sure that no delegate of a killed call still runs for

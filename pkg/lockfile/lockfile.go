@@ -21,8 +21,10 @@ type busy string
 func (e busy) Error() string { return string(e) }
 
 // Take takes the file's lock, trying until ctx ends, and then returns
-// ErrBusy. It polls: a wait is rare and long. The lock ends with the file.
+// ErrBusy, after one more try. It polls: a wait is rare and long. The lock ends
+// with the file.
 func Take(ctx context.Context, f *os.File) error {
+	last := false
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -31,9 +33,12 @@ func Take(ctx context.Context, f *os.File) error {
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
+		if last {
+			return fmt.Errorf("%s: %w", f.Name(), ErrBusy)
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", f.Name(), ErrBusy)
+			last = true
 		case <-time.After(pause):
 		}
 	}

@@ -119,7 +119,9 @@ func (c *call) delGuarded(ctx context.Context, entry *journal.Entry, own contain
 		}
 		defer func() {
 			_ = guard.Close() // nothing was written
-			if err != nil {
+			if ctx.Err() == nil {
+				c.note(entry.Unguard()) // no line says that it has ended
+			} else if err != nil {
 				c.cutShort(ctx, entry)
 			}
 		}()

@@ -20,6 +20,7 @@ type job struct {
 	*Provisioner
 	target *target
 	pci    string
+	found  int // the target's
 	wish   *resource.PF
 	since  time.Time          // the PF's VFs are withheld; zero: they are offered
 	before map[string]waiting // VFs that are withheld by themselves
@@ -37,7 +38,7 @@ type job struct {
 
 // job begins a try. The provisioner's lock is held.
 func (p *Provisioner) job(t *target) *job {
-	j := &job{Provisioner: p, target: t, pci: t.pci, wish: t.wish, since: t.since, before: maps.Clone(t.waiting), waiting: map[string]waiting{}}
+	j := &job{Provisioner: p, target: t, pci: t.pci, found: t.found, wish: t.wish, since: t.since, before: maps.Clone(t.waiting), waiting: map[string]waiting{}}
 	maps.Copy(j.waiting, t.waiting) // until they are looked at
 	if j.whole = t.whole; t.whole {
 		j.since = time.Time{}
@@ -103,7 +104,9 @@ func (j *job) wished() bool {
 }
 
 // current is wished, with the provisioner's lock.
-func (j *job) current() bool { return slices.Contains(j.targets, j.target) && j.target.pci == j.pci }
+func (j *job) current() bool {
+	return slices.Contains(j.targets, j.target) && j.target.pci == j.pci && j.target.found == j.found
+}
 
 // finish takes a try's outcome over.
 func (p *Provisioner) finish(t *target, j *job, err error) {

@@ -41,12 +41,12 @@ func Withheld(all []PFStatus, pf *sriov.PF, vf string) string {
 		s := &all[i]
 		switch {
 		case s.PCI != pf.PCI:
-		case s.Waiting[vf] != "":
-			return s.Waiting[vf]
 		case s.Withheld && s.Reason != "":
 			return s.Reason
 		case s.Withheld:
 			return "PF " + pf.PCI + " is being set up"
+		case s.Waiting[vf] != "":
+			return s.Waiting[vf]
 		}
 	}
 	return ""

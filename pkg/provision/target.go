@@ -25,6 +25,7 @@ type target struct {
 	since time.Time
 	due   time.Time
 	tries int
+	found int // how often: it may go and come back
 	// whole: PF and number of VFs are right. The VFs in `waiting` are still
 	// to be changed.
 	whole   bool
@@ -112,7 +113,8 @@ func (p *Provisioner) locate(t *target, taken map[string]bool, records map[strin
 	if t.pci == pf.PCI {
 		return
 	}
-	t.pci, t.since, t.due, t.tries = pf.PCI, p.Now(), time.Time{}, 0
+	t.pci, t.since, t.due, t.tries, t.whole, t.waiting = pf.PCI, p.Now(), time.Time{}, 0, false, nil
+	t.found++
 	t.status.PCI = pf.PCI
 	// Another wish's try may be changing it.
 	if r := records[pf.PCI]; !p.busy[pf.PCI] && r != nil && r.done(p.boot, t.wish) && len(pf.VFs) == t.wish.NumVFs {

@@ -204,7 +204,7 @@ func (j *job) checkClaimedMAC(h *held) error {
 			}
 			return reason.Errorf("sriov: mac %s: VF %d of PF %s has it already, held by %s; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
 		}
-		if r.Original.Admin != nil && r.Original.Admin.MAC == j.conf.MAC {
+		if r.Boot == j.boot && r.Original.Admin != nil && r.Original.Admin.MAC == j.conf.MAC {
 			return network.Invalid.Errorf("sriov: mac %s: VF %d of PF %s gets it back when %s ends; give each pod its own", j.conf.MAC, r.Index, h.PF.Name, r.Holder())
 		}
 	}

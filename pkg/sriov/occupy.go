@@ -119,10 +119,11 @@ func (j *job) secure(ctx context.Context, d *Device, picked bool, unlock func())
 func (j *job) again(d *Device) error {
 	if d.Index >= 0 {
 		now, err := j.Sys.VF(d.PCI)
-		if err == nil {
-			*d = *now
+		if err != nil {
+			return network.Again.Errorf("sriov: %s has gone meanwhile: %v", d, err) // whatever asked for it
 		}
-		return err
+		*d = *now
+		return nil
 	}
 	pf := d.PF
 	if err := j.againPF(&pf); err != nil {
