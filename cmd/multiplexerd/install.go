@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/doctor"
 	"github.com/multiplexer-cni/multiplexer/pkg/install"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
@@ -198,7 +199,11 @@ func (f *installFlags) installer(log *slog.Logger) (*install.Installer, error) {
 		}
 		plugin = filepath.Join(filepath.Dir(self), install.PluginName)
 	}
-	if _, err = os.Stat(plugin); err != nil {
+	info, err := os.Stat(plugin)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", plugin)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the plugin to install: %w; name it with --plugin", err)
 	}
 	options, err := f.readOptions()
@@ -208,7 +213,11 @@ func (f *installFlags) installer(log *slog.Logger) (*install.Installer, error) {
 	return &install.Installer{
 		Root: f.root, Paths: paths, Plugin: plugin, Options: options, TakeOver: f.takeOver, Now: time.Now, Log: log, Unseen: f.unseen(),
 		Try: func(ctx context.Context, path string) error {
-			if terr := runsVersion(ctx, path); terr != nil {
+			terr := runsVersion(ctx, path)
+			if terr == nil {
+				_, terr = doctor.PluginVersion(ctx, path) // any CNI plugin has answered so far
+			}
+			if terr != nil {
 				return fmt.Errorf("--plugin %s: %w", plugin, terr)
 			}
 			return nil

@@ -26,12 +26,20 @@ func TestInstallTriesThePluginFirst(t *testing.T) {
 	}
 	was, conf := n.get(ourPlugin), n.get(ourConf)
 	n.put("/foreign", "\x7fELF of another machine")
-	for _, bad := range []string{"/bin/true", n.at("/foreign")} {
+	n.put("/slow", "#!/bin/sh\nsleep 30 & wait\n")
+	n.put("/other", `#!/bin/sh
+[ -z "$CNI_COMMAND" ] && { echo CNI plugin bridge v1 >&2; exit 0; }
+echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}'
+`)
+	for bad, why := range map[string]string{
+		"/bin/true": "does not answer VERSION as a CNI plugin", n.at("/foreign"): "built for this machine", n.at("/slow"): "does not answer VERSION in time",
+		n.at("/other"): "does not say that it is multiplexer",
+	} {
 		out, err := n.install("--set", "agentSocket=", "--set", "logLevel=debug", "--plugin", bad, "--timeout", "1s")
 		if err == nil {
 			t.Fatalf("%s: %s", bad, out)
 		}
-		says(t, err.Error(), "run "+n.at("/opt/cni/bin/.multiplexer.new"), "plugin and conf are as they were", "--plugin")
+		says(t, err.Error(), why, "plugin and conf are as they were", "--plugin")
 		if n.get(ourPlugin) != was || n.get(ourConf) != conf || exists(n.at("/opt/cni/bin/.multiplexer.new")) {
 			t.Errorf("%s: plugin or conf were changed, or half a file stays", bad)
 		}

@@ -209,7 +209,7 @@ func TestInstallRefuses(t *testing.T) {
 func TestInstallRefusesAPluginThatIsNone(t *testing.T) {
 	n := newTree(t)
 	// Beside its place it is one, and in its place no longer.
-	n.put("/broken", "#!/bin/sh\ncase $0 in *.new) echo '{\"supportedVersions\":[\"1.0.0\"]}'; exit;; esac\nif [ -e "+n.at("/once")+" ]; then : >"+n.at("/twice")+"; exec sleep 60; fi\n: >"+n.at("/once")+"\necho no\n")
+	n.put("/broken", "#!/bin/sh\ncase $0 in *.new) echo CNI plugin multiplexer v1 >&2; echo '{\"supportedVersions\":[\"1.0.0\"]}'; exit;; esac\nif [ -e "+n.at("/once")+" ]; then : >"+n.at("/twice")+"; exec sleep 60; fi\n: >"+n.at("/once")+"\necho no\n")
 	twice := func(string) bool { return exists(n.at("/twice")) }
 	out, _, err := n.runUntil(twice, n.installArgs("--plugin", n.at("/broken"), "--set", "agentSocket=")...)
 	if err == nil || !strings.Contains(err.Error(), "does not answer VERSION") || n.get("/etc/cni/net.d/00-multiplexer.conflist") != "" {

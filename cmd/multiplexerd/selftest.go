@@ -65,8 +65,12 @@ func runsVersion(ctx context.Context, plugin string) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, plugin)
 	cmd.Env = []string{"CNI_COMMAND=VERSION"}
+	cmd.WaitDelay = time.Second // a child of it may keep the pipe
 	cmd.Stdin = bytes.NewReader([]byte(`{"cniVersion":"1.0.0"}`))
 	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return fmt.Errorf("run %s: it does not answer VERSION in time: %w", plugin, ctx.Err())
+	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w; see that its directory is not mounted noexec, and that it is built for this machine", plugin, err)
 	}

@@ -71,7 +71,7 @@ func newBed(t *testing.T) *bed {
 	t.Cleanup(web.Close)
 	b.Metrics = strings.TrimPrefix(web.URL, "http://")
 	b.Embedded = []string{"sriov", "fixipam"}
-	b.Version, err = pluginVersion(t.Context(), nettest.Binary(t))
+	b.Version, err = PluginVersion(t.Context(), nettest.Binary(t))
 	b.must(err)
 	b.version = b.Version
 	b.PodResources, b.KubeletDir, b.DeviceConfig = b.kubelet.Socket(), b.at("/kubelet"), b.at("/devices.json")

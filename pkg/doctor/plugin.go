@@ -19,7 +19,7 @@ func (s *sight) checkPlugin(ctx context.Context) []Finding {
 	}
 	path := s.pluginPath()
 	const remedy = "run multiplexerd install, or set --cni-bin-dir to the runtime's directory"
-	version, err := pluginVersion(ctx, s.at(path))
+	version, err := PluginVersion(ctx, s.at(path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && s.uninstalled():
 		return []Finding{na("it was uninstalled: see conf")}
@@ -35,8 +35,8 @@ func (s *sight) checkPlugin(ctx context.Context) []Finding {
 	return []Finding{ok("%s, version %s", path, version)}
 }
 
-// pluginVersion asks the executable: without a verb, it says what it is.
-func pluginVersion(ctx context.Context, path string) (string, error) {
+// PluginVersion asks the executable: without a verb, it says what it is.
+func PluginVersion(ctx context.Context, path string) (string, error) {
 	if _, err := os.Stat(path); err != nil {
 		return "", err
 	}

@@ -30,6 +30,7 @@ func (h host) at(path string) string { return podns.Below(h.root, path) }
 // name is where a name of the node is made, replaced or removed, which is then
 // not what it may be a link to.
 func (h host) name(path string) string {
+	path = filepath.Clean(path) // a slash at its end would count as a name
 	return filepath.Join(h.at(filepath.Dir(path)), filepath.Base(path))
 }
 

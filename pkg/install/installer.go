@@ -149,7 +149,7 @@ func (n *Installer) prepare(ctx context.Context) error {
 	h := n.host()
 	// Nothing is written before it is known to be right: a record in another
 	// stateDir would lead an uninstall there.
-	if err := n.sameState(); err != nil {
+	if err := n.checkState(); err != nil {
 		return err
 	}
 	if err := n.makeState(); err != nil {

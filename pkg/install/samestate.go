@@ -57,6 +57,32 @@ func (n *Installer) standingAt(file string) *standing {
 	return &standing{file, config}
 }
 
+// checkState refuses a stateDir that would do harm.
+func (n *Installer) checkState() error {
+	if err := n.ownState(); err != nil {
+		return err
+	}
+	return n.sameState()
+}
+
+// ownState refuses a stateDir that is a directory for something else too: the
+// runtime would read our files as configurations, an uninstall Multus's as ours.
+func (n *Installer) ownState() error {
+	config, _, err := n.settings().parse()
+	if err != nil {
+		return err
+	}
+	for _, other := range []struct{ what, dir string }{
+		{"the runtime's directory of configurations", n.Paths.ConfDir}, {"the directory of plugins", n.Paths.BinDir},
+		{"cniDir", config.CNIDir}, {"confDir", config.ConfDir}, {"clusterConfDir", config.ClusterConfDir},
+	} {
+		if other.dir != "" && n.sameDir(config.StateDir, other.dir) {
+			return network.Invalid.Errorf("stateDir %s is %s too: give stateDir a directory of its own", config.StateDir, other.what)
+		}
+	}
+	return nil
+}
+
 // sameState refuses another stateDir or cniDir than the conf on the node has,
 // while the old one holds what DEL needs: it would look into the new one, and
 // what those pods have would never be released.

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,5 +121,38 @@ func TestSameBinDir(t *testing.T) {
 	}
 	if other.Absent() || !newNode(t).Absent() {
 		t.Error("what is there, and what is not")
+	}
+}
+
+// A stateDir that is another directory too would mix our files with what others
+// read there.
+func TestStateHasADirectoryOfItsOwn(t *testing.T) {
+	n := newNode(t)
+	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+	for dir, what := range map[string]string{
+		"/etc/cni/net.d": "the runtime's directory", "/etc/cni/net.d/": "the runtime's directory", "/opt/cni/bin": "the directory of plugins", network.MultusRecords: "cniDir",
+	} {
+		before := n.files(dir)
+		err := n.inState(dir).Install(t.Context(), serving)
+		if !errors.Is(err, network.Invalid) {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		wantText(t, err.Error(), "stateDir "+dir, what, "a directory of its own")
+		if after := n.files(dir); !slices.Equal(after, before) {
+			t.Errorf("%s: %q before, %q after", dir, before, after)
+		}
+	}
+}
+
+// A slash at the end of stateDir is no name.
+func TestStateWithASlash(t *testing.T) {
+	n := newNode(t)
+	n.put("/etc/cni/net.d/10-flannel.conflist", flannel)
+	n.put("/srv/state/journal/c1", "")
+	if err := n.inState("/srv/state/").Install(t.Context(), serving); err != nil {
+		t.Fatal(err)
+	}
+	if heard := n.heard(Failed); len(heard) > 0 {
+		t.Errorf("%v", heard)
 	}
 }

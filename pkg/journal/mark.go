@@ -29,7 +29,7 @@ func (s *Store) mark(container, note string) error {
 	if err := network.ValidateContainerID(container); err != nil {
 		return err
 	}
-	f, err := s.create(releaseDir, container, os.O_WRONLY|unix.O_NOFOLLOW)
+	f, err := s.create(releaseDir, container, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK) // a FIFO would wait for a reader
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 )
 
@@ -19,7 +20,7 @@ func newLog(config *network.Config, stderr io.Writer) (*slog.Logger, *os.File) {
 		to = append(to, stderr)
 	}
 	if config.LogFile != "" {
-		if file, fileErr = os.OpenFile(config.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); fileErr == nil {
+		if file, fileErr = lockfile.OpenAppend(config.LogFile); fileErr == nil {
 			to = append(to, file)
 		} else if !config.LogToStderr {
 			to = append(to, stderr)

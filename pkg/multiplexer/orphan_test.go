@@ -1,10 +1,15 @@
 package multiplexer_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/multiplexer-cni/multiplexer/internal/nettest"
 )
@@ -135,5 +140,28 @@ func TestDaemonWithoutAJournal(t *testing.T) {
 	f.ok("DEL", "c1")
 	if after := daemons(); after != before {
 		t.Errorf("processes %q before, %q after", before, after)
+	}
+}
+
+// A mark for release, or a log, that is a FIFO without a reader holds nobody up.
+func TestFIFOsThatNobodyReads(t *testing.T) {
+	f := newFixture(t)
+	f.config = obj{"logFile": f.file("log")}
+	f.annotations = map[string]string{}
+	f.must(unix.Mkfifo(f.file("log"), 0o600))
+	f.ok("ADD", "c1")
+	f.must(unix.Mkfifo(f.file("state/release/c1"), 0o600))
+	out := f.call("DEL", "c1", nil)
+	if e := out.Error(); e != nil {
+		t.Fatal(e)
+	}
+	f.want(f.calls(), []string{"ADD cluster eth0", "DEL cluster eth0"})
+	if !strings.Contains(string(out.Stderr), f.file("log")+" is no regular file") {
+		t.Errorf("standard error: %s", out.Stderr)
+	}
+	for _, path := range []string{"state/release/c1", "state/journal/c1"} {
+		if _, err := os.Lstat(f.file(path)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", path, err)
+		}
 	}
 }

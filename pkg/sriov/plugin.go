@@ -4,15 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/multiplexer-cni/multiplexer/pkg/lockfile"
 	"github.com/multiplexer-cni/multiplexer/pkg/network"
 	"github.com/multiplexer-cni/multiplexer/pkg/podns"
 )
@@ -105,7 +103,7 @@ func (j *job) openLog() {
 	to := j.Stderr
 	var err error
 	if j.conf.LogFile != "" {
-		if j.logFile, err = openRegular(j.conf.LogFile); err == nil {
+		if j.logFile, err = lockfile.OpenAppend(j.conf.LogFile); err == nil {
 			to = j.logFile
 		} else {
 			j.logFile = nil
@@ -116,26 +114,6 @@ func (j *job) openLog() {
 	if err != nil {
 		j.log.Error("logFile cannot be opened", "error", err.Error())
 	}
-}
-
-// openRegular opens a file to append to, and nothing else: a pipe would wait
-// for a reader, and a device is not for logs.
-func openRegular(path string) (*os.File, error) {
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", path)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 // pod is the pod's name as CNI_ARGS has it, "" for a container that is none.
