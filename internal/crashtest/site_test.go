@@ -212,15 +212,18 @@ func (p *pod) snapshot(t *testing.T) string {
 	})
 }
 
-// journal reads what the pod's journal says, and nil where there is none. It
-// must not be locked: whoever held it is dead.
+// journal reads what the pod's journal says, and nil where there is none. Nobody
+// may keep its lock: whoever held it is dead. A delegate that was being started
+// holds what its plugin had open until it begins with its own program.
 func (p *pod) journal(t *testing.T) *journal.Contents {
 	t.Helper()
 	if _, err := os.Stat(p.journalPath()); err != nil {
 		return nil
 	}
 	store := journal.Store{Dir: p.in("state"), Now: time.Now}
-	entry, err := store.Try(t.Context(), p.id)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	entry, err := store.Open(ctx, p.id)
 	if err != nil {
 		t.Fatalf("read the journal: %v", err)
 	}
