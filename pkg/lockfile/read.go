@@ -28,21 +28,30 @@ func Irregular(err error) bool {
 // Read returns what a regular file holds, and nothing that could block or never
 // end: it follows no link and waits for no FIFO.
 func Read(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := openRegular(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s %w", path, ErrIrregular)
-	}
 	raw, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && len(raw) > most {
 		err = fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return raw, err
+}
+
+// openRegular opens a regular file, and nothing else. A new one is root's alone.
+func openRegular(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s %w", path, ErrIrregular)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -119,19 +119,9 @@ func (j *job) link() (sriov.Link, error) {
 	if j.pf.Name == "" {
 		return sriov.Link{}, &heldError{why: fmt.Sprintf("PF %s has no network device on the node (driver %q): a pod may have it, or its driver is not loaded", j.pci, j.pf.Driver)}
 	}
-	l, err := j.netdev(j.pf.Name, j.pci)
+	l, err := sriov.LinkOf(j.host, j.pf.Name, j.pci)
 	if err != nil {
 		return l, network.Again.Errorf("find PF %s: %w", j.pf.Name, err)
 	}
 	return l, nil
-}
-
-// netdev returns the network device of a function, by the name that sysfs
-// showed: it may be another one's by now, as while udev names new ones.
-func (j *job) netdev(name, pci string) (sriov.Link, error) {
-	l, err := j.host.LinkByName(name)
-	if err == nil && !l.IsOf(pci) {
-		return sriov.Link{}, sriov.ErrNoLink
-	}
-	return l, err
 }

@@ -143,7 +143,7 @@ func (j *job) appear(ctx context.Context, v *vf) (link sriov.Link, err error) {
 			if d.Driver == "" || d.Userspace() {
 				return ""
 			}
-			link, lookErr = j.netdev(d.Netdev, d.PCI)
+			link, lookErr = sriov.LinkOf(j.host, d.Netdev, d.PCI)
 		}
 		if lookErr == nil {
 			return ""

@@ -85,7 +85,7 @@ func (j *job) judge(v *vf) error {
 	if v.Netdev == "" {
 		return nil
 	}
-	link, err := j.netdev(v.Netdev, v.PCI)
+	link, err := sriov.LinkOf(j.host, v.Netdev, v.PCI)
 	if errors.Is(err, sriov.ErrNoLink) {
 		return nil // it has just gone, or changes its name
 	}

@@ -56,11 +56,8 @@ func (j *job) appear(ctx context.Context, d *Device) (Link, error) {
 			return Link{}, err
 		}
 		if d.Netdev != "" {
-			link, lookErr := j.host.LinkByName(d.Netdev)
-			if lookErr == nil && link.IsOf(d.PCI) {
-				return link, nil
-			}
-			if lookErr != nil && !errors.Is(lookErr, ErrNoLink) {
+			link, lookErr := LinkOf(j.host, d.Netdev, d.PCI)
+			if lookErr == nil || !errors.Is(lookErr, ErrNoLink) {
 				return link, lookErr
 			}
 		}

@@ -1,6 +1,7 @@
 package sriov
 
 import (
+	"fmt"
 	"net/netip"
 )
 
@@ -81,6 +82,17 @@ type Link struct {
 // IsOf reports whether the link is the PCI device's: names may change hands
 // between two looks. An old kernel does not say.
 func (l *Link) IsOf(pci string) bool { return l.PCI == "" || l.PCI == pci }
+
+// LinkOf returns a PCI function's network device by the name that sysfs showed.
+// ErrNoLink says that there is none of that name, or that it is another
+// device's by now, as while udev names new ones.
+func LinkOf(ns Netns, name, pci string) (Link, error) {
+	l, err := ns.LinkByName(name)
+	if err == nil && !l.IsOf(pci) {
+		return Link{}, fmt.Errorf("%s: %w", name, ErrNoLink)
+	}
+	return l, err
+}
 
 // VF is what a PF says of one VF.
 type VF struct {

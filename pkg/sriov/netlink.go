@@ -89,15 +89,19 @@ func (n *kernelNetns) get(flags, index, filter int, attrs ...*nl.RtAttr) ([][]by
 func text(kind int, s string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(s)) }
 func number(kind, value int) *nl.RtAttr  { return nl.NewRtAttr(kind, nl.Uint32Attr(uint32(value))) }
 
-// Links implements Netns. A dump that something changed meanwhile is taken anew.
-func (n *kernelNetns) Links() ([]Link, error) {
-	var messages [][]byte
-	var err error
+// wholeDump takes a dump, and anew if something changed in the middle of it.
+func wholeDump[T any](dump func() (T, error)) (all T, err error) {
 	for range 10 {
-		if messages, err = n.get(unix.NLM_F_DUMP, 0, filterSkipStats); !errors.Is(err, nl.ErrDumpInterrupted) {
+		if all, err = dump(); !errors.Is(err, nl.ErrDumpInterrupted) {
 			break
 		}
 	}
+	return all, err
+}
+
+// Links implements Netns.
+func (n *kernelNetns) Links() ([]Link, error) {
+	messages, err := wholeDump(func() ([][]byte, error) { return n.get(unix.NLM_F_DUMP, 0, filterSkipStats) })
 	if err != nil {
 		return nil, fmt.Errorf("list the network devices of %s: %w", n.path, err)
 	}
@@ -297,12 +301,7 @@ func (n *kernelNetns) Addresses(index int) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
-	var found []netlink.Addr
-	for range 10 {
-		if found, err = handle.AddrList(link, netlink.FAMILY_ALL); !errors.Is(err, nl.ErrDumpInterrupted) {
-			break
-		}
-	}
+	found, err := wholeDump(func() ([]netlink.Addr, error) { return handle.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

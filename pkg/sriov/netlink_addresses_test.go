@@ -6,26 +6,13 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-
-	"github.com/multiplexer-cni/multiplexer/internal/nettest"
-	"github.com/multiplexer-cni/multiplexer/pkg/sriov"
 )
 
 // The kernel breaks a long list off when addresses change meanwhile: a node
 // with kube-proxy in IPVS mode has one for each service.
 func TestAddressesWhileTheyChange(t *testing.T) {
-	ns := nettest.Namespace(t, "node-")
-	host, err := sriov.Linux{}.Open(ns.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer host.Close()
-	h, err := ns.Handle()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	if err = h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "many"}, PeerName: "far"}); err != nil {
+	host, h := realNode(t)
+	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "many"}, PeerName: "far"}); err != nil {
 		t.Fatal(err)
 	}
 	link, err := h.LinkByName("many")

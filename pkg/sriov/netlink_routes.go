@@ -1,11 +1,9 @@
 package sriov
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,15 +17,11 @@ func (n *kernelNetns) DefaultRoutes() ([]DefaultRoute, error) {
 	var out []DefaultRoute
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
-		var routes []netlink.Route
-		for range 10 {
-			routes, err = handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-			if !errors.Is(err, nl.ErrDumpInterrupted) {
-				break
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list the default routes of %s: %w", n.path, err)
+		routes, listErr := wholeDump(func() ([]netlink.Route, error) {
+			return handle.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		})
+		if listErr != nil {
+			return nil, fmt.Errorf("list the default routes of %s: %w", n.path, listErr)
 		}
 		for i := range routes {
 			r := DefaultRoute{Link: routes[i].LinkIndex, IPv6: family == netlink.FAMILY_V6, Priority: routes[i].Priority}

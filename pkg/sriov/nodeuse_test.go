@@ -89,20 +89,27 @@ func TestNodeUse(t *testing.T) {
 	require("a VLAN on another", 0, "")
 }
 
-// The kernel's own answer: of both families, in the main table only, and of
-// several next hops each.
-func TestDefaultRoutes(t *testing.T) {
+// realNode is a network namespace as the node's, to look at and to change.
+func realNode(t *testing.T) (sriov.Netns, *netlink.Handle) {
+	t.Helper()
 	ns := nettest.Namespace(t, "node-")
 	host, err := sriov.Linux{}.Open(ns.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer host.Close()
+	t.Cleanup(host.Close)
 	h, err := ns.Handle()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
+	t.Cleanup(h.Close)
+	return host, h
+}
+
+// The kernel's own answer: of both families, in the main table only, and of
+// several next hops each.
+func TestDefaultRoutes(t *testing.T) {
+	host, h := realNode(t)
 	must := func(what string, err error) {
 		t.Helper()
 		if err != nil {

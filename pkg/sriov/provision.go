@@ -86,8 +86,8 @@ func (s Sysfs) NodeUse(host Netns, d *Device) (string, error) {
 		}
 		return "has no network device on the node, although driver " + d.Driver + " is bound: another program may have moved it to a namespace of its own", nil
 	}
-	link, err := host.LinkByName(d.Netdev)
-	if errors.Is(err, ErrNoLink) || err == nil && !link.IsOf(d.PCI) {
+	link, err := LinkOf(host, d.Netdev, d.PCI)
+	if errors.Is(err, ErrNoLink) {
 		return "has just lost its network device, or got another name for it", nil
 	}
 	if err != nil {

@@ -152,11 +152,11 @@ func (j *job) awaitHome(ctx context.Context, d *Device) (*Link, error) {
 			return nil, err
 		}
 		if name != "" {
-			link, lookErr := j.host.LinkByName(name)
-			if lookErr == nil && link.IsOf(d.PCI) {
+			link, lookErr := LinkOf(j.host, name, d.PCI)
+			if lookErr == nil {
 				return &link, nil
 			}
-			if lookErr != nil && !errors.Is(lookErr, ErrNoLink) { // renamed in this moment
+			if !errors.Is(lookErr, ErrNoLink) { // renamed in this moment
 				return nil, lookErr
 			}
 		}
